@@ -1,0 +1,5 @@
+"""``python -m nsinspect``."""
+
+from nsinspect.cli import main
+
+main()

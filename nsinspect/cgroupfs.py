@@ -1,0 +1,354 @@
+"""Control groups: where each controller lives, and what its files say, for v1, v2 and hybrid hosts.
+
+Which hierarchy governs a controller is decided per controller, from mountinfo: hosts exist with every controller on a
+v1 mount of its own beside a v2 mount that has only one left.  Records keep the kernel's file names, units and
+spelling; :mod:`nsinspect.limits` gives v1 and v2 one meaning.  See cgroups(7), the kernel's
+Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple, TypedDict
+
+from nsinspect.errors import Malformed
+from nsinspect.procfs import LARGEST, CgroupLine, Mount, parse_number
+
+Limit = int | Literal["max"]
+"""A number, or the kernel's own word for "there is no limit"."""
+
+# v1 writes "no limit" as LONG_MAX rounded down to a page: ...ffff000 with 4 KiB pages, ...fff0000 with 64 KiB.
+_V1_UNLIMITED = 0x7FFF_FFFF_FFFF_0000
+
+
+class CpuMax(NamedTuple):
+    """``cpu.max``: microseconds of CPU time (or "max") in every period of so many microseconds."""
+
+    quota_us: Limit
+    period_us: int
+
+
+class Pressure(NamedTuple):
+    """``cpu.pressure`` and its sisters: microseconds in which some, or all, tasks waited.  ``full`` of cpu exists
+    since Linux 5.13."""
+
+    some_us: int
+    full_us: int | None
+
+
+CpuList = tuple[int, ...]
+"""CPU numbers, ascending: the kernel's ``0-2,7`` is ``(0, 1, 2, 7)``; empty means "as the parent"."""
+
+ControlFiles = TypedDict(
+    "ControlFiles",
+    {
+        "cpu.max": CpuMax,
+        "cpu.weight": int,
+        "cpu.stat": Mapping[str, int],
+        "cpuset.cpus": CpuList,
+        "cpuset.cpus.effective": CpuList,
+        "memory.max": Limit,
+        "memory.high": Limit,
+        "memory.low": Limit,
+        "memory.swap.max": Limit,
+        "memory.current": int,
+        "memory.swap.current": int,
+        "memory.stat": Mapping[str, int],
+        "memory.events": Mapping[str, int],
+        "pids.max": Limit,
+        "pids.current": int,
+        "cpu.pressure": Pressure,
+        "memory.pressure": Pressure,
+        "io.pressure": Pressure,
+        "cpu.cfs_quota_us": Limit,
+        "cpu.cfs_period_us": int,
+        "cpu.shares": int,
+        "cpuacct.usage": int,
+        "cpuset.effective_cpus": CpuList,
+        "memory.limit_in_bytes": Limit,
+        "memory.memsw.limit_in_bytes": Limit,
+        "memory.soft_limit_in_bytes": Limit,
+        "memory.usage_in_bytes": int,
+        "memory.memsw.usage_in_bytes": int,
+        "memory.oom_control": Mapping[str, int],
+    },
+    total=False,
+)
+"""What was read of one cgroup, by the kernel's file names.  A missing key: no such file, or an issue says why."""
+
+
+class Hierarchy(NamedTuple):
+    """One mounted cgroup tree.  ``root`` is the cgroup that is mounted (``/`` unless seen from a cgroup namespace)."""
+
+    version: int
+    controllers: tuple[str, ...]
+    point: str
+    root: bytes
+
+
+class Cgroup(NamedTuple):
+    """One cgroup of one hierarchy.  ``directory`` is where it was read; ``inode`` tells it from a later one of the
+    same name.  ``unknown`` names the files that are there and could not be read or understood."""
+
+    path: bytes
+    directory: str
+    inode: int
+    files: ControlFiles
+    unknown: tuple[str, ...] = ()
+
+
+def parse_limit(data: bytes) -> Limit:
+    """``memory.max``, ``pids.max``: a number or ``max``."""
+    text = data.strip()
+    return "max" if text == b"max" else _number(text, data, "a number or max")
+
+
+def parse_v1_limit(data: bytes) -> Limit:
+    """``memory.limit_in_bytes``: a number; its largest values, and -1, mean that there is no limit."""
+    text = data.strip()
+    if text == b"-1":
+        return "max"
+    value = _number(text, data, "a number of bytes")
+    return "max" if value >= _V1_UNLIMITED else value
+
+
+def parse_cfs_quota(data: bytes) -> Limit:
+    """``cpu.cfs_quota_us``: microseconds, or -1 for no limit."""
+    text = data.strip()
+    return "max" if text == b"-1" else _positive(text, data, "a positive number of microseconds or -1")
+
+
+def parse_cfs_period(data: bytes) -> int:
+    """``cpu.cfs_period_us``: microseconds."""
+    return _positive(data.strip(), data, "a positive number of microseconds")
+
+
+def parse_cpu_max(data: bytes) -> CpuMax:
+    """``cpu.max``: ``quota period`` or ``max period``, microseconds."""
+    expected = "a quota or max, and a period, in microseconds"
+    words = data.split()
+    if len(words) != 2:
+        raise Malformed(data, expected)
+    quota: Limit = "max" if words[0] == b"max" else _positive(words[0], data, expected)
+    return CpuMax(quota, _positive(words[1], data, expected))
+
+
+def parse_cpu_list(data: bytes) -> CpuList:
+    """``cpuset.cpus``, ``/sys/devices/system/cpu/online``: ``0-2,7``."""
+    cpus: list[int] = []
+    for part in data.strip().split(b",") if data.strip() else ():
+        first, dash, last = part.partition(b"-")
+        low = _number(first, data, "a list of CPUs such as 0-2,7")
+        high = _number(last, data, "a list of CPUs such as 0-2,7") if dash else low
+        # The bound keeps a damaged file from filling memory; NR_CPUS is at most 8,192.
+        if not low <= high < 1 << 16:
+            raise Malformed(data, "a list of CPUs such as 0-2,7")
+        cpus.extend(range(low, high + 1))
+    return tuple(sorted(set(cpus)))
+
+
+def format_cpu_list(cpus: CpuList) -> str:
+    """The kernel's spelling of a CPU list: ``(0, 1, 2, 7)`` is ``0-2,7``."""
+    parts: list[str] = []
+    start = 0
+    for index, cpu in enumerate(cpus):
+        if index + 1 == len(cpus) or cpus[index + 1] != cpu + 1:
+            parts.append(f"{cpus[start]}-{cpu}" if index > start else str(cpu))
+            start = index + 1
+    return ",".join(parts)
+
+
+_KEYED = re.compile(
+    rb"^(usage_usec|nr_periods|nr_throttled|throttled_usec|throttled_time|oom_kill|inactive_file|total_inactive_file"
+    rb"|hierarchical_memory_limit|hierarchical_memsw_limit) (.*)$",
+    re.MULTILINE,
+)
+
+
+def parse_flat_keyed(data: bytes) -> dict[str, int]:
+    """``cpu.stat``, ``memory.stat``, ``memory.events``, ``memory.oom_control``: lines of ``key value``.
+
+    Only the keys somebody uses are kept: ``memory.stat`` has about 60 and is read in every scan.
+    """
+    if b" " not in data:
+        raise Malformed(data, "lines of: key value")
+    return {key.decode(): _number(value, data, f"a number after {key.decode()}") for key, value in _KEYED.findall(data)}
+
+
+_PRESSURE = re.compile(rb"^(some|full) .*total=(\d{1,20})$", re.MULTILINE)
+
+
+def parse_pressure(data: bytes) -> Pressure:
+    """``cpu.pressure``: ``some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`` and a ``full`` line.
+
+    accounting/psi.rst.
+    """
+    lines = {kind: int(total) for kind, total in _PRESSURE.findall(data)}
+    if b"some" not in lines:
+        raise Malformed(data, "a line: some avg10=... total=...")
+    return Pressure(lines[b"some"], lines.get(b"full"))
+
+
+def _number(text: bytes, data: bytes, expected: str) -> int:
+    if not text.isdigit() or len(text) > 20 or int(text) > LARGEST:
+        raise Malformed(data, expected)
+    return int(text)
+
+
+def _positive(text: bytes, data: bytes, expected: str) -> int:
+    value = _number(text, data, expected)
+    if value == 0:
+        raise Malformed(data, expected)
+    return value
+
+
+Parsers = Mapping[str, Callable[[bytes], object]]
+
+# What is read of every cgroup on the way up, because an ancestor's limit binds too.
+LIMITS: Mapping[int, Mapping[str, Parsers]] = {
+    1: {
+        "cpu": {"cpu.cfs_quota_us": parse_cfs_quota, "cpu.cfs_period_us": parse_cfs_period},
+        "cpuset": {"cpuset.effective_cpus": parse_cpu_list},
+        "memory": {
+            "memory.limit_in_bytes": parse_v1_limit,
+            "memory.memsw.limit_in_bytes": parse_v1_limit,
+            "memory.soft_limit_in_bytes": parse_v1_limit,
+        },
+        "pids": {"pids.max": parse_limit},
+    },
+    2: {
+        "cpu": {"cpu.max": parse_cpu_max},
+        "cpuset": {"cpuset.cpus.effective": parse_cpu_list},
+        "memory": {
+            "memory.max": parse_limit,
+            "memory.high": parse_limit,
+            "memory.low": parse_limit,
+            "memory.swap.max": parse_limit,
+        },
+        "pids": {"pids.max": parse_limit},
+    },
+}
+
+# What is read of a container's own cgroup besides.  "": there whatever controllers are enabled.
+USAGE: Mapping[int, Mapping[str, Parsers]] = {
+    1: {
+        "cpu": {"cpu.shares": parse_number, "cpu.stat": parse_flat_keyed},
+        "cpuacct": {"cpuacct.usage": parse_number},
+        "cpuset": {"cpuset.cpus": parse_cpu_list},
+        "memory": {
+            "memory.usage_in_bytes": parse_number,
+            "memory.memsw.usage_in_bytes": parse_number,
+            "memory.stat": parse_flat_keyed,
+            "memory.oom_control": parse_flat_keyed,
+        },
+        "pids": {"pids.current": parse_number},
+    },
+    2: {
+        "": {
+            "cpu.stat": parse_flat_keyed,
+            "cpu.pressure": parse_pressure,
+            "memory.pressure": parse_pressure,
+            "io.pressure": parse_pressure,
+        },
+        "cpu": {"cpu.weight": parse_number},
+        "cpuset": {"cpuset.cpus": parse_cpu_list},
+        "memory": {
+            "memory.current": parse_number,
+            "memory.swap.current": parse_number,
+            "memory.stat": parse_flat_keyed,
+            "memory.events": parse_flat_keyed,
+        },
+        "pids": {"pids.current": parse_number},
+    },
+}
+
+
+def files_of(hierarchy: Hierarchy, *, usage: bool) -> dict[str, Callable[[bytes], object]]:
+    """The control files to read in a cgroup of ``hierarchy``, with their parsers."""
+    tables = (LIMITS, USAGE) if usage else (LIMITS,)
+    files: dict[str, Callable[[bytes], object]] = {}
+    for table in tables:
+        for controller in ("", *hierarchy.controllers):
+            files.update(table[hierarchy.version].get(controller, {}))
+    return files
+
+
+# What a v1 mount's super block options can name besides rw, seclabel, clone_children and other options.
+_V1_CONTROLLERS = frozenset(
+    (
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "memory",
+        "devices",
+        "freezer",
+        "net_cls",
+        "net_prio",
+        "blkio",
+        "perf_event",
+        "hugetlb",
+        "pids",
+        "rdma",
+        "misc",
+        "debug",
+    )
+)
+
+
+def hierarchies_in(mounts: Iterable[Mount]) -> tuple[Hierarchy, ...]:
+    """The cgroup hierarchies among the mounts of a process, one entry each.
+
+    A v2 hierarchy's controllers are not in mountinfo; they are filled in from ``cgroup.controllers``.  Of several
+    mounts of one hierarchy the one that shows most of it is taken; of several on one point the last, which hides the
+    others.
+    """
+    visible = {mount.point: mount for mount in mounts}
+    found: dict[tuple[str, ...], Hierarchy] = {}
+    for mount in visible.values():
+        if mount.fstype == b"cgroup2":
+            hierarchy = Hierarchy(2, (), os.fsdecode(mount.point), mount.root)
+        elif mount.fstype == b"cgroup":
+            options = mount.super_options.decode("utf-8", "backslashreplace").split(",")
+            controllers = tuple(o for o in options if o in _V1_CONTROLLERS or o.startswith("name="))
+            hierarchy = Hierarchy(1, controllers, os.fsdecode(mount.point), mount.root)
+        else:
+            continue
+        key = hierarchy.controllers
+        if key not in found or len(hierarchy.root) < len(found[key].root):
+            found[key] = hierarchy
+    return tuple(found.values())
+
+
+def path_in(hierarchy: Hierarchy, lines: Iterable[CgroupLine]) -> bytes | None:
+    """Where a process is in ``hierarchy``, from the lines of its ``/proc/<pid>/cgroup``."""
+    for line in lines:
+        if hierarchy.version == 2:
+            if line.hierarchy == 0 and not line.controllers:
+                return line.path
+        elif any(controller in hierarchy.controllers for controller in line.controllers):
+            return line.path
+    return None
+
+
+def relative(hierarchy: Hierarchy, path: bytes) -> str | None:
+    """``path`` as a directory below the hierarchy's mount point, or ``None`` when it is not visible from there."""
+    root = hierarchy.root.rstrip(b"/")
+    if not (path + b"/").startswith(root + b"/"):
+        return None
+    inside = path[len(root) :].strip(b"/")
+    # "/../.." is how a cgroup outside the reader's cgroup namespace looks; it leads out of the mount.  A NUL can only
+    # be in a captured file, and in no name.
+    if b".." in inside.split(b"/") or b"\0" in inside:
+        return None
+    return os.fsdecode(inside) or "."
+
+
+def ancestors(path: bytes) -> list[bytes]:
+    """``path`` and every cgroup above it, up to ``/``: ``/a/b`` gives ``/a/b``, ``/a``, ``/``."""
+    found = []
+    while path not in (b"", b"/"):
+        found.append(path)
+        path = path.rpartition(b"/")[0]
+    return [*found, b"/"]

@@ -1,0 +1,370 @@
+"""Roots to Snapshot: walks the host once, and is the only place that forgives.
+
+Readers raise; here each outcome becomes data: unknown with an issue, absent, or counted as vanished.  One bad process,
+cgroup or state file never hides the others.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
+
+from nsinspect import cgroupfs, namespaces, procfs, runtimes
+from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
+from nsinspect.declarations import Declaration
+from nsinspect.errors import KernelError, Malformed, RootError, Vanished
+from nsinspect.grouping import Group, group, own_cgroups
+from nsinspect.host import boot_time_and_memory
+from nsinspect.kernfs import Directory, Roots
+from nsinspect.namespaces import Namespaces
+from nsinspect.procfs import CgroupLine, Mount
+from nsinspect.snapshot import Confinement, HostFacts, Issue, Process, Snapshot
+from nsinspect.statefiles import Reader
+
+T = TypeVar("T")
+_KTHREADD = 2
+
+
+def collect(roots: Roots, *, clock: Callable[[], float] = time.time) -> Snapshot:
+    """One pass over the host at ``roots``.
+
+    Raises :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount; everything less is part of
+    the result.
+    """
+    # Nothing made in a scan is garbage before its end, so looking for some only costs (a tenth of the time).
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _Collector(roots).run(clock())
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class _Collector:
+    def __init__(self, roots: Roots) -> None:
+        self.roots = roots
+        self.issues: list[Issue] = []
+        # One issue for a file that many processes refuse, not one for each of them.
+        self.refused: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
+        self.vanished = 0
+        # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
+        self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
+        self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
+
+    def run(self, captured_at: float) -> Snapshot:
+        with Directory.root(self.roots.procfs) as proc:
+            pids = sorted(int(name) for name in proc.entries() if name.isascii() and name.isdigit())
+            if not pids:
+                raise RootError(f"{proc.path}: expected a procfs with processes, found no numbered directory")
+            mounts = self.mounts(proc)
+            hierarchies = self.hierarchies(mounts)
+            processes = tuple(process for pid in pids if (process := self.process(proc, pid)) is not None)
+            groups = group(processes)
+            confinements = {
+                g.init.pid: found for g in groups if (found := self.confinement(proc, g.init.pid)) is not None
+            }
+            facts = self.host(proc, processes)
+            moment = self.moment(proc, facts.boot_time)
+        cgroups = self.cgroups(hierarchies, groups)
+        declarations = self.declarations(groups, confinements, mounts)
+        return Snapshot(
+            captured_at=captured_at if self.roots.live or moment is None else moment,
+            host=facts,
+            hierarchies=hierarchies,
+            processes=processes,
+            confinements=confinements,
+            cgroups=cgroups,
+            declarations=declarations,
+            issues=(*self.issues, *self.refusals()),
+            vanished=self.vanished,
+        )
+
+    # -- what a failure becomes ------------------------------------------------------------------------------------
+
+    def complain(self, error: KernelError, pid: int | None = None) -> None:
+        """Turn a failure into an issue; about a process, it is gathered with the same one of other processes."""
+        if pid is None:
+            self.issues.append(Issue(error.kind, error.path, error.detail))
+        else:
+            general = error.path.replace(f"/{pid}/", "/<pid>/", 1)
+            self.refused[error.kind, general, error.detail].append(pid)
+
+    def refusals(self) -> list[Issue]:
+        issues = []
+        for (kind, general, detail), pids in self.refused.items():
+            path = general.replace("<pid>", str(pids[0])) if len(pids) == 1 else general
+            issues.append(Issue(kind, path, detail, tuple(pids)))
+        return issues
+
+    def fact(self, directory: Directory, name: str, parse: Callable[[bytes], T], pid: int | None = None) -> T | None:
+        """A file the kernel renders in one piece, parsed; ``None`` with an issue when it cannot be had.
+
+        Lets :class:`Vanished` through.
+        """
+        try:
+            return directory.parsed(name, directory.read_rendered(name), parse)
+        except Vanished:
+            raise
+        except KernelError as error:
+            self.complain(error, pid)
+            return None
+
+    def records(self, directory: Directory, name: str, parse: Callable[[bytes], T], pid: int | None = None) -> T | None:
+        """:meth:`fact` of a file of many records."""
+        try:
+            return directory.parsed(name, directory.read(name), parse)
+        except Vanished:
+            raise
+        except KernelError as error:
+            self.complain(error, pid)
+            return None
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def process(self, proc: Directory, pid: int) -> Process | None:
+        """One process, pinned by its directory; ``None``, counted, when it exited at any moment of this."""
+        try:
+            with proc.open(str(pid)) as directory:
+                stat = self.fact(directory, "stat", procfs.parse_stat, pid)
+                if stat is None:
+                    return None
+                return Process(
+                    pid,
+                    stat.ppid,
+                    stat.starttime,
+                    stat.comm,
+                    stat.state,
+                    self.fact(directory, "cgroup", self.cgroup_lines, pid) or (),
+                    self.namespaces(directory, pid),
+                    self.fact(directory, "status", procfs.parse_status, pid),
+                )
+        except Vanished:
+            self.vanished += 1
+        except KernelError as error:
+            self.complain(error, pid)
+        return None
+
+    def cgroup_lines(self, data: bytes) -> tuple[CgroupLine, ...]:
+        known = self._cgroup_lines.get(data)
+        if known is None:
+            known = self._cgroup_lines[data] = procfs.parse_cgroup(data)
+        return known
+
+    def namespaces(self, directory: Directory, pid: int) -> Namespaces:
+        try:
+            links = directory.readlinks(namespaces.LINKS)
+        except Vanished:
+            raise
+        except KernelError as error:
+            # One answer for all eight: what is refused is looking at the process, not one of its links.
+            self.complain(type(error)(f"{directory.path}/ns", error.detail), pid)
+            return namespaces.UNKNOWN
+        known = self._namespaces.get(links)
+        if known is None:
+            known = self._namespaces[links] = Namespaces(*(self.link(directory, link, pid) for link in links))
+        return known
+
+    def link(self, directory: Directory, link: bytes | None, pid: int) -> int | None:
+        try:
+            return None if link is None else namespaces.parse_link(link)
+        except Malformed as error:
+            self.complain(error.at(f"{directory.path}/ns"), pid)
+            return None
+
+    def confinement(self, proc: Directory, pid: int) -> Confinement | None:
+        try:
+            with proc.open(str(pid)) as directory:
+                label, known = self.label(directory, pid)
+                return Confinement(
+                    self.records(directory, "mountinfo", procfs.parse_mountinfo, pid),
+                    self.records(directory, "uid_map", procfs.parse_id_map, pid),
+                    self.records(directory, "gid_map", procfs.parse_id_map, pid),
+                    label,
+                    known,
+                )
+        except Vanished:
+            self.vanished += 1
+        except KernelError as error:
+            self.complain(error, pid)
+        return None
+
+    def label(self, directory: Directory, pid: int) -> tuple[bytes | None, bool]:
+        """The security module's label, and whether that is known: no label is an answer too."""
+        try:
+            return directory.parsed("attr/current", directory.read_rendered("attr/current"), procfs.parse_label), True
+        except Vanished:
+            raise
+        except KernelError as error:
+            self.complain(error, pid)
+            return None, False
+
+    # -- the host --------------------------------------------------------------------------------------------------
+
+    def mounts(self, proc: Directory) -> tuple[Mount, ...]:
+        """The mount table to find cgroups and state folders by.
+
+        Here it is our own, because we open paths in our own mount namespace; of any other host it is PID 1's.
+        """
+        found = None
+        for name in ("self", "1") if self.roots.live else ("1", "self"):
+            try:
+                # self is a link, which is never followed below a root; its target is one more name.
+                pid = name if name.isdigit() else (proc.readlink(name.encode()) or b"").decode("ascii", "replace")
+                with proc.open(pid or name) as directory:
+                    found = self.records(directory, "mountinfo", procfs.parse_mountinfo)
+            except KernelError:
+                continue
+            if found:
+                return found
+        raise RootError(f"{proc.path}: expected a procfs, found no readable 1/mountinfo or self/mountinfo")
+
+    def hierarchies(self, mounts: Iterable[Mount]) -> tuple[Hierarchy, ...]:
+        """The cgroup trees of this host, those with nothing to read included: paths name containers too."""
+        found = []
+        opened = 0
+        for hierarchy in cgroupfs.hierarchies_in(mounts):
+            if not cgroupfs.files_of(hierarchy, usage=True):
+                found.append(hierarchy)
+                continue
+            path = self.roots.cgroup(hierarchy.point)
+            try:
+                with Directory.root(path) as directory:
+                    opened += 1
+                    if hierarchy.version == 2:
+                        words = self.fact(directory, "cgroup.controllers", procfs.parse_word) or ""
+                        hierarchy = hierarchy._replace(controllers=tuple(words.split()))
+                found.append(hierarchy)
+            except RootError as error:
+                self.issues.append(Issue("unreadable", path, str(error).removeprefix(f"{path}: ")))
+        if not opened:
+            places = self.roots.cgroup("/sys/fs/cgroup")
+            raise RootError(
+                f"{places}: expected a cgroup mount, found none that mountinfo names and that can be opened"
+            )
+        return tuple(found)
+
+    def host(self, proc: Directory, processes: tuple[Process, ...]) -> HostFacts:
+        def one(name: str, parse: Callable[[bytes], T]) -> T | None:
+            try:
+                return self.fact(proc, name, parse)
+            except Vanished:
+                return None
+
+        boot_time, memory, problems = boot_time_and_memory(proc.path)
+        for problem in problems:
+            self.complain(problem)
+        init = next((p for p in processes if p.pid == 1), None)
+        return HostFacts(
+            hostname=one("sys/kernel/hostname", procfs.parse_word),
+            boot_id=one("sys/kernel/random/boot_id", procfs.parse_word),
+            kernel=one("sys/kernel/osrelease", procfs.parse_word),
+            cpus_online=self.cpus_online(),
+            memory_bytes=memory,
+            cap_last_cap=one("sys/kernel/cap_last_cap", procfs.parse_number),
+            boot_time=boot_time,
+            namespaces=_host_namespaces(processes),
+            capabilities=init.status.cap_bnd if init and init.status else None,
+        )
+
+    def moment(self, proc: Directory, boot_time: float | None) -> float | None:
+        """When another host was as we see it: its boot plus its uptime.  For a captured one that was not now."""
+        try:
+            uptime = self.fact(proc, "uptime", procfs.parse_uptime)
+        except Vanished:
+            return None
+        return None if boot_time is None or uptime is None else boot_time + uptime
+
+    def cpus_online(self) -> tuple[int, ...] | None:
+        try:
+            with Directory.root(self.roots.join("/sys/devices/system/cpu")) as directory:
+                return self.fact(directory, "online", cgroupfs.parse_cpu_list)
+        except RootError as error:
+            self.issues.append(Issue("unreadable", self.roots.join("/sys/devices/system/cpu/online"), str(error)))
+        except Vanished:
+            pass
+        return None
+
+    # -- cgroups ---------------------------------------------------------------------------------------------------
+
+    def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: list[Group]) -> dict[tuple[int, bytes], Cgroup]:
+        """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
+        found: dict[tuple[int, bytes], Cgroup] = {}
+        for index, hierarchy in enumerate(hierarchies):
+            usage = cgroupfs.files_of(hierarchy, usage=True)
+            if not usage:
+                continue
+            limits = cgroupfs.files_of(hierarchy, usage=False)
+            own: set[bytes] = set()
+            above: set[bytes] = set()
+            for one in groups:
+                paths = own_cgroups(one, hierarchy)
+                own.update(paths)
+                above.update(cgroupfs.ancestors(paths[-1])[1:] if paths else ())
+            with Directory.root(self.roots.cgroup(hierarchy.point)) as top:
+                for path in sorted(own | above):
+                    cgroup = self.cgroup(top, hierarchy, path, usage if path in own else limits)
+                    if cgroup is not None:
+                        found[index, path] = cgroup
+        return found
+
+    def cgroup(
+        self, top: Directory, hierarchy: Hierarchy, path: bytes, files: dict[str, Callable[[bytes], object]]
+    ) -> Cgroup | None:
+        """One cgroup's control files; ``None``, counted, when it was removed at any moment of this."""
+        name = cgroupfs.relative(hierarchy, path)
+        if name is None:
+            return None
+        try:
+            with top.open(name) as directory:
+                values: dict[str, object] = {}
+                unknown = []
+                for file, parse in files.items():
+                    try:
+                        value = directory.parsed(file, directory.read_rendered(file), parse)
+                    except Vanished:
+                        raise
+                    except KernelError as error:
+                        self.complain(error)
+                        unknown.append(file)
+                    else:
+                        if value is not None:
+                            values[file] = value
+                return Cgroup(path, directory.path, directory.inode(), cast("ControlFiles", values), tuple(unknown))
+        except Vanished:
+            self.vanished += 1
+        except KernelError as error:
+            self.complain(error)
+        return None
+
+    # -- state files -----------------------------------------------------------------------------------------------
+
+    def declarations(
+        self, groups: list[Group], confinements: dict[int, Confinement], mounts: Iterable[Mount]
+    ) -> dict[tuple[str, str], Declaration]:
+        reader = Reader(self.roots, mounts)
+        found: dict[tuple[str, str], Declaration] = {}
+        for one in groups:
+            engine = runtimes.BY_NAME[one.match.runtime]
+            confinement = confinements.get(one.init.pid)
+            try:
+                said = engine.declaration(reader, one.match.id, (confinement and confinement.mounts) or ())
+            except KernelError as error:
+                self.complain(error)
+                continue
+            if said is not None:
+                found[one.match.runtime, one.match.id] = said
+        return found
+
+
+def _host_namespaces(processes: tuple[Process, ...]) -> Namespaces:
+    """PID 1's.  Where they are refused, even to root when PID 1 holds a capability that root lost, kthreadd's: kernel
+    threads live in the initial namespaces, and nothing can be changed there."""
+    found = namespaces.UNKNOWN
+    for process in processes:
+        if process.pid == 1 or (process.pid == _KTHREADD and process.ppid == 0 and process.comm == b"kthreadd"):
+            found = Namespaces(*(a if a is not None else b for a, b in zip(found, process.namespaces, strict=True)))
+    return found

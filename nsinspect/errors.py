@@ -1,0 +1,60 @@
+"""Names for what a kernel can answer instead of a fact.
+
+They live apart so that parsers, readers and the collector can share them without importing each other.
+"""
+
+from __future__ import annotations
+
+
+class NsinspectError(Exception):
+    """Base of every error this package raises on purpose; its text is one line for a person."""
+
+
+class RootError(NsinspectError):
+    """What was given as a host is none: no procfs there, or no cgroup mount."""
+
+
+class KernelError(NsinspectError):
+    """A kernel file gave no usable answer.  ``path`` is where, ``detail`` is why, ``kind`` its name in issues."""
+
+    kind = "unreadable"
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}" if path else detail)
+        self.path = path
+        self.detail = detail
+
+
+class Vanished(KernelError):
+    """The process exited or the cgroup was removed while it was being read (ESRCH, ENODEV, ENOENT)."""
+
+    kind = "vanished"
+
+
+class Denied(KernelError):
+    """The caller may not read this (EACCES, EPERM); the fact exists and is unknown."""
+
+    kind = "denied"
+
+
+class Unreadable(KernelError):
+    """The file exists and reading it failed in a way that says nothing about the fact (EIO, ELOOP, too large, ...)."""
+
+
+class Malformed(KernelError):
+    """The text was read and is not what this file should hold.
+
+    Parsers raise it without a path (they open nothing); the reader adds the path with :meth:`at`.
+    """
+
+    kind = "malformed"
+
+    def __init__(self, value: bytes | str, expected: str, path: str = "") -> None:
+        shown = value[:80] if isinstance(value, bytes) else value[:80].encode("utf-8", "surrogateescape")
+        super().__init__(path, f"expected {expected}, found {ascii(shown)[1:]}")
+        self.value = value
+        self.expected = expected
+
+    def at(self, path: str) -> Malformed:
+        """The same complaint, naming the file it is about."""
+        return Malformed(self.value, self.expected, path)

@@ -1,0 +1,41 @@
+"""Namespaces of a process: ``/proc/<pid>/ns/*``.
+
+A namespace is known by the inode in its link, ``net:[4026531840]``.  The link needs no open and cannot keep the
+namespace alive, which a passive reader must never do.  See namespaces(7).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nsinspect.errors import Malformed
+
+TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+"""All eight, in the order of :class:`Namespaces`.  ``time`` exists since Linux 5.6, ``cgroup`` since 4.6."""
+
+LINKS = tuple(b"ns/" + name.encode() for name in TYPES)
+"""The links below ``/proc/<pid>``, in the order of :data:`TYPES`."""
+
+
+class Namespaces(NamedTuple):
+    """Inode of each namespace, ``None`` where it could not be read or this kernel has no such type."""
+
+    cgroup: int | None
+    ipc: int | None
+    mnt: int | None
+    net: int | None
+    pid: int | None
+    time: int | None
+    user: int | None
+    uts: int | None
+
+
+UNKNOWN = Namespaces(*(None,) * len(TYPES))
+
+
+def parse_link(link: bytes) -> int:
+    """Inode of a link such as ``mnt:[4026531841]``."""
+    _, bracket, rest = link.partition(b":[")
+    if not bracket or not rest.endswith(b"]") or not rest[:-1].isdigit() or len(rest) > 21:
+        raise Malformed(link, "type:[inode]")
+    return int(rest[:-1])

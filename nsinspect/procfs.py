@@ -1,0 +1,276 @@
+"""Files of ``/proc``: their records, and parsers from bytes to records.
+
+Parsers open nothing and raise :class:`nsinspect.errors.Malformed`.  Text that a process chooses (``comm``, cgroup
+names, mount points) stays bytes until a view makes it safe.  See proc(5) and the kernel's
+Documentation/filesystems/proc.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from nsinspect.errors import Malformed
+
+LARGEST = (1 << 64) - 1
+"""No kernel counter is larger; a longer number is damage, and would overflow what is computed from it."""
+
+LATEST = 1 << 40
+"""Seconds that a clock can show: 34,000 years."""
+
+# NamedTuples rather than frozen dataclasses: thousands are made in every scan, at a quarter of the cost.
+
+
+class Stat(NamedTuple):
+    """``/proc/<pid>/stat``, the fields that identify a process.  ``starttime`` is in clock ticks since boot."""
+
+    pid: int
+    comm: bytes
+    state: str
+    ppid: int
+    starttime: int
+
+
+class Ids(NamedTuple):
+    """A ``Uid:`` or ``Gid:`` line of status, in the reader's user namespace."""
+
+    real: int
+    effective: int
+    saved: int
+    filesystem: int
+
+
+class Status(NamedTuple):
+    """``/proc/<pid>/status``, the fields about identity and confinement.  Masks are integers, bit n = capability n.
+
+    ``None`` is a line this kernel does not have: ``cap_amb`` since Linux 4.3, ``nspid`` since 4.1, ``no_new_privs``
+    since 4.10, ``seccomp`` since 3.8, ``seccomp_filters`` since 5.10.
+    """
+
+    nspid: tuple[int, ...] | None
+    uid: Ids
+    gid: Ids
+    cap_inh: int
+    cap_prm: int
+    cap_eff: int
+    cap_bnd: int
+    cap_amb: int | None
+    no_new_privs: bool | None
+    seccomp: int | None
+    seccomp_filters: int | None
+
+
+class CgroupLine(NamedTuple):
+    """One hierarchy of ``/proc/<pid>/cgroup``.  Version 2 has no controllers and the id 0; a named v1 hierarchy has
+    the controller ``name=<its name>``."""
+
+    hierarchy: int
+    controllers: tuple[str, ...]
+    path: bytes
+
+
+class Mount(NamedTuple):
+    """One line of ``/proc/<pid>/mountinfo``; ``root`` is the mounted part of its file system, ``device`` its
+    ``major:minor``."""
+
+    device: bytes
+    root: bytes
+    point: bytes
+    options: bytes
+    propagation: bytes
+    fstype: bytes
+    source: bytes
+    super_options: bytes
+
+
+class IdMapLine(NamedTuple):
+    """One line of ``/proc/<pid>/uid_map``: ``length`` ids from ``inside`` on are ``outside`` on in the reader's
+    namespace."""
+
+    inside: int
+    outside: int
+    length: int
+
+
+def parse_stat(data: bytes) -> Stat:
+    """``/proc/<pid>/stat``.  A comm may hold spaces, newlines and ``)``, so it ends at the last parenthesis."""
+    head, _, tail = data.rpartition(b") ")
+    pid, parenthesis, comm = head.partition(b" (")
+    fields = tail.split(b" ", 20)
+    # The field after starttime shows that starttime was not cut off.
+    if parenthesis and len(fields) == 21:
+        try:
+            found = Stat(int(pid), comm, fields[0].decode("ascii"), int(fields[1]), int(fields[19]))
+        except ValueError:
+            pass
+        else:
+            if 0 <= found.starttime <= LATEST * 100:
+                return found
+    raise Malformed(data, "pid (comm) state ppid ... starttime ...")
+
+
+_STATUS_LINES = re.compile(
+    rb"^(Uid|Gid|NSpid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|Seccomp_filters):\t(.*)$", re.MULTILINE
+)
+
+
+def parse_status(data: bytes) -> Status:
+    """``/proc/<pid>/status``.  The kernel escapes newlines in ``Name:``, so no line of a comm can pass for another."""
+    # What is looked for stands in three places of some 60 lines, and is the same for most processes: cutting the rest
+    # out first, and meeting each distinct text once, costs a sixth of looking at every line of every process.
+    ids = data.find(b"\nUid:\t")
+    nspid = data.find(b"\nNSpid:\t")
+    caps = data.find(b"\nCapInh:\t")
+    if -1 < ids < nspid < caps:
+        known = _status(
+            data[ids : data.find(b"\nFDSize:", ids)] + data[caps : data.find(b"\nCpus_allowed:", caps)],
+        )
+        return Status(_numbers(data[nspid + 8 : data.find(b"\n", nspid + 8)]), *known[1:])
+    return _status(data)
+
+
+@lru_cache(maxsize=4096)
+def _status(data: bytes) -> Status:
+    lines = dict(_STATUS_LINES.findall(data))
+    try:
+        return Status(
+            _numbers(lines[b"NSpid"]) if b"NSpid" in lines else None,
+            _ids(lines[b"Uid"]),
+            _ids(lines[b"Gid"]),
+            _mask(lines[b"CapInh"]),
+            _mask(lines[b"CapPrm"]),
+            _mask(lines[b"CapEff"]),
+            _mask(lines[b"CapBnd"]),
+            _mask(lines[b"CapAmb"]) if b"CapAmb" in lines else None,
+            _flag(lines[b"NoNewPrivs"]) if b"NoNewPrivs" in lines else None,
+            _numbers(lines[b"Seccomp"])[0] if b"Seccomp" in lines else None,
+            _numbers(lines[b"Seccomp_filters"])[0] if b"Seccomp_filters" in lines else None,
+        )
+    except KeyError as missing:
+        raise Malformed(data, f"a {missing.args[0].decode()}: line") from None
+
+
+def _numbers(text: bytes) -> tuple[int, ...]:
+    words = text.split()
+    # int() would take a sign, an underscore or 5,000 digits; the kernel writes none of them.
+    if not words or not all(word.isdigit() and len(word) <= 20 for word in words):
+        raise Malformed(text, "numbers in a status line")
+    return tuple(map(int, words))
+
+
+def _ids(text: bytes) -> Ids:
+    numbers = _numbers(text)
+    if len(numbers) != 4:
+        raise Malformed(text, "four ids in a status line")
+    return Ids(*numbers)
+
+
+_HEXADECIMAL = re.compile(rb"[0-9a-f]{1,16}")
+
+
+def _mask(text: bytes) -> int:
+    if not _HEXADECIMAL.fullmatch(text):
+        raise Malformed(text, "a mask of at most 16 hexadecimal digits in a status line")
+    return int(text, 16)
+
+
+def _flag(text: bytes) -> bool:
+    if text not in (b"0", b"1"):
+        raise Malformed(text, "0 or 1 in a status line")
+    return text == b"1"
+
+
+def parse_cgroup(data: bytes) -> tuple[CgroupLine, ...]:
+    """``/proc/<pid>/cgroup``, lines of ``hierarchy:controllers:path``; a path may hold colons.  cgroups(7)."""
+    lines = []
+    for line in data.split(b"\n"):
+        if not line:
+            continue
+        number, _, rest = line.partition(b":")
+        controllers, colon, path = rest.partition(b":")
+        if not colon or not number.isdigit() or len(number) > 10 or not path.startswith(b"/"):
+            raise Malformed(line, "hierarchy:controllers:/path")
+        names = controllers.decode("utf-8", "backslashreplace")
+        lines.append(CgroupLine(int(number), tuple(names.split(",")) if names else (), path))
+    return tuple(lines)
+
+
+def parse_mountinfo(data: bytes) -> tuple[Mount, ...]:
+    """``/proc/<pid>/mountinfo``.  proc(5)."""
+    mounts = []
+    # Escapes are rare, and 300 containers have 10,000 mounts: look once whether there is one at all.
+    clean = unescape if b"\\" in data else bytes
+    for line in data.split(b"\n"):
+        if not line:
+            continue
+        fields = line.split(b" ")
+        try:
+            dash = fields.index(b"-", 6)
+            mounts.append(
+                Mount(
+                    fields[2],
+                    clean(fields[3]),
+                    clean(fields[4]),
+                    fields[5],
+                    b" ".join(fields[6:dash]),
+                    fields[dash + 1],
+                    clean(fields[dash + 2]),
+                    # Options hold no unescaped space, but a broken overlay's once did: the rest is kept whole.
+                    b" ".join(fields[dash + 3 :]),
+                )
+            )
+        except (ValueError, IndexError):
+            expected = "id parent major:minor root point options [tags] - type source options"
+            raise Malformed(line, expected) from None
+    return tuple(mounts)
+
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+def unescape(text: bytes) -> bytes:
+    r"""Undo the kernel's ``\040`` escapes of mountinfo."""
+    if b"\\" not in text:
+        return text
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text)
+
+
+def parse_id_map(data: bytes) -> tuple[IdMapLine, ...]:
+    """``/proc/<pid>/uid_map`` or ``gid_map``; empty before a map is written.  user_namespaces(7)."""
+    lines = []
+    for line in data.splitlines():
+        words = line.split()
+        if len(words) != 3 or not all(word.isdigit() and len(word) <= 10 for word in words):
+            raise Malformed(line, "inside outside length")
+        lines.append(IdMapLine(*map(int, words)))
+    return tuple(lines)
+
+
+def parse_label(data: bytes) -> bytes | None:
+    """``/proc/<pid>/attr/current``: the security module's label, ``None`` when empty."""
+    return data.rstrip(b"\n\0") or None
+
+
+def parse_number(data: bytes) -> int:
+    """A file that holds one decimal number of at most 64 bits: ``cap_last_cap``, ``cpuacct.usage``."""
+    text = data.strip()
+    if not text.isdigit() or len(text) > 20 or int(text) > LARGEST:
+        raise Malformed(data, "a number")
+    return int(text)
+
+
+def parse_uptime(data: bytes) -> float:
+    """``/proc/uptime``: seconds since boot, then seconds of idling."""
+    try:
+        seconds = float(data.split()[0])
+    except (ValueError, IndexError):
+        raise Malformed(data, "seconds since boot") from None
+    if not 0 <= seconds <= LATEST:
+        raise Malformed(data, "seconds since boot")
+    return seconds
+
+
+def parse_word(data: bytes) -> str:
+    """A file that holds one word the kernel chose: ``boot_id``, ``osrelease``."""
+    return data.strip().decode("utf-8", "backslashreplace")

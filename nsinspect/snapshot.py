@@ -1,0 +1,91 @@
+"""A Snapshot: what the kernel and the engines' files said at one moment, before anybody decides what it means.
+
+Plain frozen facts.  This, not the model, is what is recorded and carried away, so that a better model improves old
+evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from nsinspect.cgroupfs import Cgroup, Hierarchy
+from nsinspect.declarations import Declaration
+from nsinspect.namespaces import Namespaces
+from nsinspect.procfs import CgroupLine, IdMapLine, Mount, Status
+
+VERSION = 1
+
+
+class Issue(NamedTuple):
+    """Something that could not be learnt.  ``kind``: denied, malformed, unreadable, or not_offered (this kernel has
+    no such file, which is no failure).  ``pids`` are the processes it is about, if it is about any."""
+
+    kind: str
+    path: str
+    detail: str
+    pids: tuple[int, ...] = ()
+
+
+class Process(NamedTuple):
+    """One process.  ``(boot_id, pid, starttime)`` is its identity; ``starttime`` is in clock ticks since boot.
+
+    ``cgroup`` is empty and ``status`` is ``None`` where they could not be read.
+    """
+
+    pid: int
+    ppid: int
+    starttime: int
+    comm: bytes
+    state: str
+    cgroup: tuple[CgroupLine, ...]
+    namespaces: Namespaces
+    status: Status | None
+
+
+class Confinement(NamedTuple):
+    """More about one process, read of the inits of containers only.  ``None``: could not be read; a label is ``None``
+    too where there is no security module, so ``label_known`` says which."""
+
+    mounts: tuple[Mount, ...] | None
+    uid_map: tuple[IdMapLine, ...] | None
+    gid_map: tuple[IdMapLine, ...] | None
+    lsm_label: bytes | None
+    label_known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """The machine.  ``namespaces`` are those of PID 1 (of kthreadd where PID 1's may not be read)."""
+
+    hostname: str | None
+    boot_id: str | None
+    kernel: str | None
+    cpus_online: tuple[int, ...] | None
+    memory_bytes: int | None
+    cap_last_cap: int | None
+    boot_time: float | None
+    namespaces: Namespaces
+    capabilities: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything one pass over a host read.
+
+    ``captured_at`` is in seconds since the epoch.  ``cgroups`` has, by index into ``hierarchies`` and path, the cgroup
+    of every container and all its ancestors.  ``declarations`` are by (engine, container id).  ``vanished`` counts
+    processes and cgroups that went away while they were read.
+    """
+
+    version: int = VERSION
+    captured_at: float
+    host: HostFacts
+    hierarchies: tuple[Hierarchy, ...]
+    processes: tuple[Process, ...]
+    confinements: Mapping[int, Confinement]
+    cgroups: Mapping[tuple[int, bytes], Cgroup]
+    declarations: Mapping[tuple[str, str], Declaration]
+    issues: tuple[Issue, ...] = ()
+    vanished: int = field(default=0)

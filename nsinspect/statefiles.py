@@ -1,0 +1,111 @@
+"""Engines' own state files, read as what they are: text from somebody else, on a disk somebody else writes.
+
+Opened, read once, closed; regular files only, bounded in size, the last component never a link.  Under ``--root`` all
+links resolve inside that root, so a captured or mounted host cannot lead out of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Iterable
+
+from nsinspect.errors import KernelError, Unreadable
+from nsinspect.kernfs import Roots, meaning_of
+from nsinspect.procfs import Mount
+
+MAX_BYTES = 8 << 20
+"""A container's state is some kilobytes; podman's list of all containers about one kilobyte for each."""
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_IN_ROOT = 0x10
+
+
+class Reader:
+    """State files of the host below ``roots``; satisfies :class:`nsinspect.runtimes.base.StateFiles`.
+
+    Each file is read once in the life of a reader, because podman keeps all its containers in one.
+    """
+
+    def __init__(self, roots: Roots, host_mounts: Iterable[Mount]) -> None:
+        self._root = roots.root
+        self._at_root = roots.at_root
+        self._mounts = tuple(host_mounts)
+        self._seen: dict[str, bytes | KernelError | None] = {}
+
+    def read(self, path: str) -> bytes | None:
+        """See :meth:`nsinspect.runtimes.base.StateFiles.read`."""
+        if path not in self._seen:
+            try:
+                self._seen[path] = self._read(path)
+            except KernelError as error:
+                self._seen[path] = error
+        known = self._seen[path]
+        if isinstance(known, KernelError):
+            raise known
+        return known
+
+    def host_path(self, mount: Mount) -> str | None:
+        """See :meth:`nsinspect.runtimes.base.StateFiles.host_path`."""
+        for host in self._mounts:
+            above = host.root.rstrip(b"/")
+            if host.device == mount.device and (mount.root + b"/").startswith(above + b"/"):
+                return os.fsdecode(host.point.rstrip(b"/") + mount.root[len(above) :]) or "/"
+        return None
+
+    def _read(self, path: str) -> bytes | None:
+        if "\0" in path:
+            raise Unreadable(path, "no path can hold a NUL")
+        try:
+            fd = self._open(path)
+        except OSError as error:
+            meaning = meaning_of(error.errno)
+            if meaning is None:
+                return None
+            raise meaning(path, error.strerror or f"error {error.errno}") from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise Unreadable(path, "expected a regular file")
+            chunks: list[bytes] = []
+            size = 0
+            while chunk := os.read(fd, 1 << 18):
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    raise Unreadable(path, f"larger than {MAX_BYTES} bytes")
+                chunks.append(chunk)
+            return b"".join(chunks)
+        except OSError as error:
+            raise Unreadable(path, error.strerror or f"error {error.errno}") from error
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str) -> int:
+        if self._at_root:
+            return os.open(path, _FLAGS)
+        top = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _open_in_root(top, path)
+        finally:
+            os.close(top)
+
+
+class _OpenHow(ctypes.Structure):
+    """``struct open_how`` of openat2(2)."""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _open_in_root(top: int, path: str) -> int:
+    """openat2(2) since Linux 5.6, which Python does not offer: every link, ``..`` and absolute path stays below
+    ``top``.  Raises ``OSError``; an older kernel gives ENOSYS, and then nothing is opened at all."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    how = _OpenHow(_FLAGS, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    name = ctypes.c_char_p(os.fsencode(path))
+    fd = libc.syscall(_OPENAT2, ctypes.c_int(top), name, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return int(fd)

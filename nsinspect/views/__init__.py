@@ -1,0 +1,1 @@
+"""Models as people and programs read them: each view turns a model into text and does nothing else."""

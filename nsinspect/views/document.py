@@ -1,0 +1,107 @@
+"""The JSON document and its JSON Schema, both made from the rows of :mod:`nsinspect.fields`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from nsinspect import fields, safe
+from nsinspect.fields import Field, Schema
+from nsinspect.model import Container, Model
+from nsinspect.snapshot import Issue
+
+T = TypeVar("T")
+SCHEMA_VERSION = 1
+
+
+def list_document(model: Model, containers: Iterable[Container]) -> str:
+    """What ``list --json`` prints."""
+    return _document(model, {"containers": [_object(fields.CONTAINER, c) for c in containers]}, model.issues)
+
+
+def show_document(model: Model, container: Container, issues: Iterable[Issue]) -> str:
+    """What ``show --json`` prints."""
+    return _document(model, {"container": _object(fields.CONTAINER, container)}, issues)
+
+
+def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue]) -> str:
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        "captured_at": fields.timestamp(model.captured_at),
+        "host": _object(fields.HOST, model.host),
+        **content,
+        "issues": [issue._asdict() for issue in issues],
+    }
+    return json.dumps(_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def _object(rows: Iterable[Field[T]], subject: T) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for row in rows:
+        *above, last = row.key.split(".")
+        place = whole
+        for name in above:
+            place = place.setdefault(name, {})
+        place[last] = row.get(subject)
+    return whole
+
+
+def _safe(value: Any) -> Any:
+    """The same value with every string safe: the one edge through which JSON leaves."""
+    if isinstance(value, str | bytes):
+        return safe.text(value)
+    if isinstance(value, dict):
+        return {safe.text(key): _safe(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(inner) for inner in value]
+    return value
+
+
+def json_schema() -> Schema:
+    """The JSON Schema (draft 2020-12) of every document."""
+    issue = fields.exactly(
+        kind={"enum": ["denied", "malformed", "unreadable", "not_offered"]},
+        path=fields.TEXT,
+        detail=fields.TEXT,
+        pids=fields.PIDS,
+    )
+    common = {
+        "schema_version": {"const": SCHEMA_VERSION},
+        "captured_at": fields.TIME,
+        "host": _schema(fields.HOST),
+        "issues": fields.listed(issue),
+    }
+    container = {"$ref": "#/$defs/container"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:nsinspect:schema:1",
+        "title": "nsinspect documents",
+        "description": 'A number, "max" (the kernel says there is no limit) and null (unknown) never look alike.',
+        "oneOf": [
+            {"description": "nsinspect list", **fields.exactly(**common, containers=fields.listed(container))},
+            {"description": "nsinspect show", **fields.exactly(**common, container=container)},
+        ],
+        "$defs": {"container": _schema(fields.CONTAINER)},
+    }
+
+
+def _schema(rows: Iterable[Field[T]]) -> Schema:
+    """The schema of the object that :func:`_object` makes: every key is always there."""
+    whole = fields.exactly()
+    for row in rows:
+        *above, last = row.key.split(".")
+        place = whole
+        for name in above:
+            place = _property(place, name, fields.exactly())
+        described = row.schema if row.always else fields.nullable(row.schema)
+        _property(place, last, {"description": row.help, **described})
+    return whole
+
+
+def _property(place: Schema, name: str, schema: Schema) -> Schema:
+    if name not in place["properties"]:
+        place["properties"][name] = schema
+        place["required"].append(name)
+    found: Schema = place["properties"][name]
+    return found

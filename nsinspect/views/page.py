@@ -1,0 +1,261 @@
+"""The page of ``show``: who is it, what can it do, what does it share, what may it use, what is odd.
+
+The answer first, the kernel's name for it second; what is normal is short, what is odd stands out once, in words.
+Colour only repeats what the text says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from nsinspect import safe
+from nsinspect.cgroupfs import Limit, format_cpu_list
+from nsinspect.limits import Bound
+from nsinspect.model import Container, Model
+from nsinspect.security import Security
+from nsinspect.snapshot import Issue
+from nsinspect.views.words import (
+    ISSUES_SHOWN,
+    USUALLY_HOST,
+    age,
+    bar,
+    binary_bytes,
+    console,
+    duration,
+    limit,
+    name_of,
+    number,
+    plain_capabilities,
+    short_id,
+    some_capabilities,
+    text_of,
+)
+
+
+def show_page(model: Model, container: Container, issues: Sequence[Issue], *, width: int | None, colour: bool) -> str:
+    """The page of ``show``: who is it, what can it do, what does it share, what may it use, what is odd."""
+    screen = console(width, colour)
+    for line in _who(model, container):
+        screen.print(line, soft_wrap=width is None)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for title, lines in (
+        ("Can do", _can_do(container)),
+        ("Shares", _shares(model, container)),
+        ("May use", _may_use(container)),
+        ("Odd", _odd(container, issues)),
+    ):
+        for index, line in enumerate(lines):
+            grid.add_row(title if index == 0 else "", line)
+    screen.print()
+    screen.print(grid)
+    return text_of(screen)
+
+
+def _who(model: Model, container: Container) -> list[Text]:
+    init = container.init
+    first = [safe.text(container.runtime), short_id(container.id)]
+    if container.image:
+        first.append(f"image {safe.text(container.image)}")
+    first.append(f"up {duration(age(model, container))}")
+    title = Text(safe.text(container.name or short_id(container.id)), "bold")
+    title.append(" · " + " · ".join(first), "not bold")
+    count = len(container.pids)
+    second = [
+        f"init {init.pid} {safe.text(init.comm)}, {_uid(container)}",
+        f"{count} process{'es' if count != 1 else ''}",
+    ]
+    return [title, Text(" · ".join(second)), Text(f"cgroup {safe.text(container.cgroup_path)}")]
+
+
+def _uid(container: Container) -> str:
+    uid = container.init.uid
+    if uid is None:
+        return "uid unknown"
+    return "uid 0 = host root" if uid == 0 else f"host uid {uid}"
+
+
+def _can_do(container: Container) -> list[Text]:
+    found, security = container.capabilities, container.security
+    first = Text()
+    if found.bounding is None:
+        first.append("capabilities unknown")
+    else:
+        count = found.bounding.bit_count()
+        first.append(
+            f"{count or 'no'} capabilit{'y' if count == 1 else 'ies'}",
+            "bold red" if found.everything else "",
+        )
+        if found.added and found.everything:
+            first.append(": all this host has")
+        elif count:
+            first.append(f": {container.runtime}'s default")
+            if found.added:
+                first.append(", + " + " ".join(plain_capabilities(found.added)), "bold red")
+            if found.dropped:
+                first.append(", - " + " ".join(plain_capabilities(found.dropped)), "green")
+        if found.effective is not None and found.effective != found.bounding:
+            now = found.effective.bit_count()
+            first.append(f" · init uses {now or 'none'} of them now" if count else "")
+    return [first, _confinement(security)]
+
+
+def _confinement(security: Security) -> Text:
+    text = Text()
+    if security.privileged:
+        text.append("PRIVILEGED", "bold red")
+        text.append(": " + ", ".join(security.privileged_why))
+    else:
+        text.append("not privileged" if security.privileged is False else "privileged or not: unknown")
+        off = security.seccomp == "disabled"
+        text.append(" · ")
+        text.append(
+            "no seccomp filter" if off else f"seccomp {security.seccomp or 'unknown'}", "bold red" if off else ""
+        )
+        label = security.lsm_label
+        text.append(" · no security module" if label in (None, b"kernel") else f" · {safe.text(label)}")
+    if security.no_new_privs is not None:
+        text.append(" · no new privileges" if security.no_new_privs else " · may gain privileges by exec")
+    if security.read_only_rootfs:
+        text.append(" · read-only root")
+    return text
+
+
+def _shares(model: Model, container: Container) -> list[Text]:
+    parts: list[tuple[str, str]] = []
+    alike: dict[str, list[str]] = {"its own": [], "the host's": [], "unknown:": [], "not on this kernel:": []}
+    readable = any(container.namespaces.values())
+    for kind, namespace in container.namespaces.items():
+        if namespace is None or namespace.host is None:
+            alike["not on this kernel:" if readable and namespace is None else "unknown:"].append(kind)
+        elif namespace.host and kind in USUALLY_HOST:
+            alike["the host's"].append(kind)
+        elif namespace.host:
+            parts.append((f"{kind} with the HOST", "bold red"))
+        elif namespace.shared_with:
+            parts.append((f"{kind} with {', '.join(name_of(model, i) for i in namespace.shared_with)}", ""))
+        else:
+            alike["its own"].append(kind)
+    parts += [
+        (f"{words} {' '.join(kinds)}" + (", as is usual" if words == "the host's" else ""), "")
+        for words, kinds in alike.items()
+        if kinds
+    ]
+    lines = [Text(" · ").join(Text(words, style) for words, style in parts)]
+    user = container.namespaces["user"]
+    if user and user.host is not None:
+        lines.append(Text(_user_namespace(container.security, its_own=not user.host)))
+    return lines
+
+
+def _user_namespace(security: Security, *, its_own: bool) -> str:
+    if not its_own:
+        return "no user namespace: root inside is root outside"
+    outside = next((line.outside for line in security.uid_map or () if line.inside == 0), None)
+    return "a user namespace of its own" + (f": root inside is uid {outside} outside" if outside is not None else "")
+
+
+def _may_use(container: Container) -> list[Text]:
+    limits, usage = container.limits, container.usage
+    memory = limits.effective_memory
+    rows = [
+        ("cpu", _cpu_sentence(container)),
+        ("memory", _memory_sentence(container)),
+        ("swap", _bound_sentence(container, memory.swap_max, limits.memory.swap_max_bytes, usage.swap_bytes)),
+        ("pids", _pids_sentence(container)),
+    ]
+    if limits.memory.reservation_bytes not in (None, 0):
+        rows.insert(2, ("reserve", Text(limit(limits.memory.reservation_bytes))))
+    if limits.memory.high_bytes not in (None, "max"):
+        rows.insert(2, ("high", Text(limit(limits.memory.high_bytes))))
+    return [Text(f"{name:8}") + sentence for name, sentence in rows]
+
+
+def _cpu_sentence(container: Container) -> Text:
+    cpu, own, usage = container.limits.effective_cpu, container.limits.cpu, container.usage
+    text = Text()
+    if cpu.cores is None:
+        text.append("unknown")
+    elif cpu.imposed_by is None:
+        text.append(f"NO LIMIT: all {number(cpu.cores)} CPU{'s' if cpu.cores != 1 else ''}")
+    else:
+        text.append(f"{number(cpu.cores)} core{'s' if cpu.cores != 1 else ''}")
+        text.append(_imposer(container, cpu.imposed_by))
+        if isinstance(own.cores, float) and own.cores > cpu.cores:
+            text.append(f" (its own limit: {number(own.cores)})")
+    if cpu.cpuset is not None:
+        text.append(f" · cpuset {format_cpu_list(cpu.cpuset)}")
+    if own.shares is not None:
+        text.append(f" · {own.shares} shares")
+    if own.weight is not None:
+        text.append(f" · weight {own.weight}")
+    if usage.cpu_seconds is not None:
+        text.append(f" · {usage.cpu_seconds:.1f} s used")
+    if usage.cpu_periods and usage.cpu_throttled_periods:
+        text.append(
+            f" · throttled in {100 * usage.cpu_throttled_periods / usage.cpu_periods:.0f} % of periods", "bold red"
+        )
+    return text
+
+
+def _memory_sentence(container: Container) -> Text:
+    usage = container.usage
+    text = _bound_sentence(
+        container, container.limits.effective_memory.max, container.limits.memory.max_bytes, usage.memory_bytes
+    )
+    if usage.memory_working_set_bytes is not None:
+        text.append(f", working set {binary_bytes(usage.memory_working_set_bytes)}")
+    if usage.oom_kills:
+        text.append(f", {usage.oom_kills} OOM kill{'s' if usage.oom_kills != 1 else ''}", "bold red")
+    return text
+
+
+def _bound_sentence(container: Container, bound: Bound, own: Limit | None, used: int | None) -> Text:
+    text = Text(limit(bound.value))
+    if isinstance(bound.value, int):
+        if bound.imposed_by is not None:
+            text.append(_imposer(container, bound.imposed_by))
+        if isinstance(own, int) and own > bound.value:
+            text.append(f" (its own limit: {binary_bytes(own)})")
+        if used is not None and bound.value:
+            text.append(f"  {bar(used / bound.value)} ")
+    if used is not None:
+        text.append(
+            f" · {binary_bytes(used)} in use" if not text.plain.endswith(" ") else f"{binary_bytes(used)} in use"
+        )
+    return text
+
+
+def _pids_sentence(container: Container) -> Text:
+    bound, now = container.limits.effective_pids, container.usage.pids
+    text = Text("NO LIMIT" if bound.value == "max" else "unknown" if bound.value is None else str(bound.value))
+    if isinstance(bound.value, int) and bound.imposed_by is not None:
+        text.append(_imposer(container, bound.imposed_by))
+    if now is not None:
+        text.append(f" · {now} now")
+    return text
+
+
+def _imposer(container: Container, path: bytes) -> str:
+    """Who imposes a limit, said only when it is not the container's own cgroup."""
+    return "" if path in container.cgroup_paths.values() else f", imposed by {safe.text(path)}"
+
+
+def _odd(container: Container, issues: Sequence[Issue]) -> list[Text]:
+    lines = []
+    for outlier in container.capabilities.outliers:
+        who = f"process {outlier.pid} {safe.text(outlier.comm)}"
+        if outlier.extra or outlier.bounding_extra:
+            more = outlier.extra or outlier.bounding_extra
+            verb = "has" if outlier.extra else "could gain"
+            lines.append(Text(f"{who} {verb} capabilities that init has not: {some_capabilities(more)}", "bold red"))
+        else:
+            lines.append(Text(f"{who} lacks capabilities that init has: {some_capabilities(outlier.missing)}"))
+    lines += [Text(f"{i.kind}: {safe.text(i.path)}: {safe.text(i.detail)}") for i in issues if i.kind != "not_offered"][
+        :ISSUES_SHOWN
+    ]
+    return lines or [Text("nothing")]

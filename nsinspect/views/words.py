@@ -1,0 +1,110 @@
+"""Words that the table and the page share: sizes, durations, names; and rich's console, set up to be harmless."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from nsinspect import capabilities, safe
+from nsinspect.cgroupfs import Limit
+from nsinspect.model import Container, Model
+
+# Sharing these with the host is how engines start a container when nobody asks for anything else.
+USUALLY_HOST = ("cgroup", "time", "user")
+ISSUES_SHOWN = 5
+
+
+def console(width: int | None, colour: bool) -> Console:
+    """A console that writes into memory and takes every text literally; without a width nothing wraps."""
+    return Console(
+        file=StringIO(),
+        width=width or 10_000,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+
+
+def text_of(console: Console) -> str:
+    """What was printed, without the blanks that fill lines up."""
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def plain_capabilities(mask: int) -> list[str]:
+    """Names without their common prefix."""
+    return [name.removeprefix("CAP_") for name in capabilities.names(mask)]
+
+
+def some_capabilities(mask: int) -> str:
+    """A few names, and how many more there are."""
+    found = plain_capabilities(mask)
+    return " ".join(found) if len(found) <= 6 else f"{' '.join(found[:5])} and {len(found) - 5} more"
+
+
+def name_of(model: Model, container_id: str) -> str:
+    """A container's name, else its short id."""
+    for container in model.containers:
+        if container.id == container_id and container.name:
+            return safe.text(container.name)
+    return short_id(container_id)
+
+
+def short_id(container_id: str) -> str:
+    """The first 12 characters of an id of 64; other ids whole."""
+    whole = safe.text(container_id)
+    return whole[:12] if len(whole) == 64 else whole
+
+
+def age(model: Model, container: Container) -> float | None:
+    """Seconds since init started, when the snapshot was taken."""
+    started = container.init.started_at
+    return None if started is None else max(0.0, model.captured_at - started)
+
+
+def duration(seconds: float | None) -> str:
+    """The two largest units: ``3h12m``."""
+    if seconds is None:
+        return "?"
+    whole = int(seconds)
+    units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    for index, (name, size) in enumerate(units):
+        if whole >= size:
+            count, rest = divmod(whole, size)
+            if index + 1 < len(units) and (minor := rest // units[index + 1][1]):
+                return f"{count}{name}{minor}{units[index + 1][0]}"
+            return f"{count}{name}"
+    return "0s"
+
+
+def number(value: float) -> str:
+    """At most two decimals, and none that say nothing."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def binary_bytes(count: int | None) -> str:
+    """Binary units, as the limits are given; one decimal where it is not whole."""
+    if count is None:
+        return "?"
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def limit(value: Limit | None) -> str:
+    """A size, "NO LIMIT" or "unknown"."""
+    return "unknown" if value is None else "NO LIMIT" if value == "max" else binary_bytes(value)
+
+
+def bar(share: float) -> str:
+    """Ten blocks, filled by share."""
+    filled = round(10 * min(max(share, 0.0), 1.0))
+    return "▇" * filled + "▁" * (10 - filled)
