@@ -1,0 +1,123 @@
+"""Write everything in the repository that is made from the program, or with ``--check`` say what is out of date.
+
+The JSON Schema, the reference of JSON fields, and the help in the README come from here; goldens come from the bundled
+hosts.  ``make generate`` after a change, and look at the difference: it is what users will see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nsinspect import fields
+from nsinspect.views import document
+
+HERE = Path(__file__).resolve().parent.parent
+HOSTS = HERE / "tests/fixtures/hosts"
+GOLDEN = HERE / "tests/golden"
+
+# What is asked of each bundled host, and which container is shown of it.
+QUESTIONS: dict[str, list[str]] = {
+    "list.txt": ["list"],
+    "list.json": ["list", "--json"],
+}
+SHOWN = {
+    "docker-hybrid": ("web", "sidecar", "agent", "locked"),
+    "podman-v1": ("web", "priv"),
+    "podman-v2": ("web", "priv", "plain"),
+}
+
+
+def run(*arguments: str) -> str:
+    """What the program prints, as a user runs it, with no terminal."""
+    command = [sys.executable, "-m", "nsinspect", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "COLUMNS": "100"}
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE, env=environment).stdout
+
+
+def goldens() -> Iterable[tuple[Path, str]]:
+    """Every view of every bundled host."""
+    for host, names in SHOWN.items():
+        root = ["--root", f"tests/fixtures/hosts/{host}"]
+        for file, question in QUESTIONS.items():
+            yield GOLDEN / host / file, run(*root, *question)
+        for name in names:
+            yield GOLDEN / host / f"show-{name}.txt", run(*root, "show", name)
+            yield GOLDEN / host / f"show-{name}.json", run(*root, "show", name, "--json")
+
+
+def schema_file() -> tuple[Path, str]:
+    """The JSON Schema that is shipped in the package."""
+    return HERE / "nsinspect/schema.json", json.dumps(document.json_schema(), indent=2) + "\n"
+
+
+def reference() -> tuple[Path, str]:
+    """The page of JSON fields."""
+    lines = [
+        "# JSON fields",
+        "",
+        "Made from `nsinspect/fields.py` by `make generate`. The JSON Schema is `nsinspect/schema.json`.",
+        'A number, `"max"` (the kernel says there is no limit) and `null` (unknown, or not offered by this kernel:',
+        "`issues` says why) never look alike. Text that a container chose is made safe: bytes that are no visible",
+        "character are written as escapes.",
+    ]
+    for title, rows in (("host", fields.HOST), ("container", fields.CONTAINER)):
+        lines += ["", f"## {title}", "", "| key | type | what it is |", "| --- | --- | --- |"]
+        lines += [
+            f"| `{row.key}` | {type_name(row.schema)}{'' if row.always else ' or null'} | {row.help} |" for row in rows
+        ]
+    return HERE / "docs/json.md", "\n".join(lines) + "\n"
+
+
+def type_name(schema: dict[str, Any]) -> str:
+    """A schema in a word or two."""
+    if "enum" in schema:
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(type_name(one) for one in schema["anyOf"])
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if schema.get("format") == "date-time":
+        return "time"
+    if schema.get("type") == "array":
+        return f"list of {type_name(schema['items'])}"
+    if schema.get("type") == "object":
+        keys = ", ".join(schema.get("properties", ()))
+        return f"object ({keys})" if keys else "object"
+    return str(schema.get("type", "any"))
+
+
+def readme() -> tuple[Path, str]:
+    """The README with today's help between its markers."""
+    path = HERE / "README.md"
+    text = path.read_text()
+    for words in re.findall(r"<!-- help: (.*?) -->", text):
+        block = f"<!-- help: {words} -->\n```text\n$ {words}\n{run(*words.split()[1:])}```\n<!-- end -->"
+        text = re.sub(rf"<!-- help: {re.escape(words)} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.DOTALL)  # type: ignore[misc]
+    return path, text
+
+
+def main() -> None:
+    """Write, or check."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for path, text in [schema_file(), reference(), readme(), *goldens()]:
+        if path.exists() and path.read_text() == text:
+            continue
+        stale.append(str(path.relative_to(HERE)))
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    if check and stale:
+        sys.exit("out of date, run make generate and look at the difference:\n  " + "\n  ".join(stale))
+    print("\n".join(stale) or "everything is up to date")
+
+
+if __name__ == "__main__":
+    main()
