@@ -74,7 +74,7 @@ def mask_of(wanted: Iterable[str]) -> int:
         full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
         if full in _BITS:
             mask |= 1 << _BITS[full]
-        elif full[4:].isdecimal() and len(full) <= 6 and int(full[4:]) < 64:
+        elif full.isascii() and full[4:].isdecimal() and len(full) <= 6 and int(full[4:]) < 64:
             mask |= 1 << int(full[4:])
         else:
             raise ValueError(f"expected a capability name such as CAP_NET_ADMIN, found {name!r}")

@@ -21,6 +21,8 @@ Limit = int | Literal["max"]
 
 # v1 writes "no limit" as LONG_MAX rounded down to a page: ...ffff000 with 4 KiB pages, ...fff0000 with 64 KiB.
 _V1_UNLIMITED = 0x7FFF_FFFF_FFFF_0000
+# Huge page limits are rounded down to a huge page of up to 1 GiB.
+_V1_UNLIMITED_ROUNDED = 0x7FFF_FFFF_C000_0000
 
 
 class CpuMax(NamedTuple):
@@ -57,6 +59,7 @@ ControlFiles = TypedDict(
         "memory.swap.current": int,
         "memory.stat": Mapping[str, int],
         "memory.events": Mapping[str, int],
+        "memory.events.local": Mapping[str, int],
         "pids.max": Limit,
         "pids.current": int,
         "cpu.pressure": Pressure,
@@ -90,13 +93,15 @@ class Hierarchy(NamedTuple):
 
 class Cgroup(NamedTuple):
     """One cgroup of one hierarchy.  ``directory`` is where it was read; ``inode`` tells it from a later one of the
-    same name.  ``unknown`` names the files that are there and could not be read or understood."""
+    same name.  ``unknown`` names the files that are there and could not be read or understood; ``others`` are the
+    lines of those in :data:`OTHERS` that are set to something."""
 
     path: bytes
     directory: str
     inode: int
     files: ControlFiles
     unknown: tuple[str, ...] = ()
+    others: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
 
 
 def parse_limit(data: bytes) -> Limit:
@@ -162,7 +167,7 @@ def format_cpu_list(cpus: CpuList) -> str:
 
 _KEYED = re.compile(
     rb"^(usage_usec|nr_periods|nr_throttled|throttled_usec|throttled_time|oom_kill|inactive_file|total_inactive_file"
-    rb"|hierarchical_memory_limit|hierarchical_memsw_limit) (.*)$",
+    rb"|hierarchical_memory_limit|hierarchical_memsw_limit)(?: (.*))?$",
     re.MULTILINE,
 )
 
@@ -177,7 +182,7 @@ def parse_flat_keyed(data: bytes) -> dict[str, int]:
     return {key.decode(): _number(value, data, f"a number after {key.decode()}") for key, value in _KEYED.findall(data)}
 
 
-_PRESSURE = re.compile(rb"^(some|full) .*total=(\d{1,20})$", re.MULTILINE)
+_PRESSURE = re.compile(rb"^(some|full) .*total=(.*)$", re.MULTILINE)
 
 
 def parse_pressure(data: bytes) -> Pressure:
@@ -185,7 +190,7 @@ def parse_pressure(data: bytes) -> Pressure:
 
     accounting/psi.rst.
     """
-    lines = {kind: int(total) for kind, total in _PRESSURE.findall(data)}
+    lines = {kind: _number(total, data, "a number after total=") for kind, total in _PRESSURE.findall(data)}
     if b"some" not in lines:
         raise Malformed(data, "a line: some avg10=... total=...")
     return Pressure(lines[b"some"], lines.get(b"full"))
@@ -259,10 +264,49 @@ USAGE: Mapping[int, Mapping[str, Parsers]] = {
             "memory.swap.current": parse_number,
             "memory.stat": parse_flat_keyed,
             "memory.events": parse_flat_keyed,
+            "memory.events.local": parse_flat_keyed,
         },
         "pids": {"pids.current": parse_number},
     },
 }
+
+
+# What is shown as it is where it is set, with what the file holds where nothing is (None: always worth showing).
+OTHERS: Mapping[int, Mapping[str, Mapping[str, bytes | None]]] = {
+    1: {
+        "cpu": {"cpu.idle": b"0", "cpu.cfs_burst_us": b"0", "cpu.rt_runtime_us": b"0"},
+        "memory": {"memory.swappiness": b"60", "memory.kmem.tcp.limit_in_bytes": b"max"},
+        "devices": {"devices.list": None},
+        "blkio": {
+            "blkio.throttle.read_bps_device": b"",
+            "blkio.throttle.write_bps_device": b"",
+            "blkio.throttle.read_iops_device": b"",
+            "blkio.throttle.write_iops_device": b"",
+        },
+        "hugetlb": {"hugetlb.2MB.limit_in_bytes": b"max", "hugetlb.1GB.limit_in_bytes": b"max"},
+    },
+    2: {
+        "cpu": {"cpu.idle": b"0", "cpu.max.burst": b"0"},
+        "memory": {"memory.min": b"0", "memory.oom.group": b"0", "memory.zswap.max": b"max"},
+        "io": {"io.max": b"", "io.weight": b"default 100"},
+        "hugetlb": {"hugetlb.2MB.max": b"max", "hugetlb.1GB.max": b"max"},
+    },
+}
+DEVICES = "devices.list"
+
+
+def parse_lines(data: bytes) -> tuple[bytes, ...]:
+    """A control file as its lines; v1's spelling of "no limit" becomes ``max``."""
+    lines = tuple(line for line in data.split(b"\n") if line)
+    if len(lines) == 1 and lines[0].isdigit() and len(lines[0]) <= 20 and int(lines[0]) >= _V1_UNLIMITED_ROUNDED:
+        return (b"max",)
+    return lines
+
+
+def others_of(hierarchy: Hierarchy) -> dict[str, bytes | None]:
+    """The files of :data:`OTHERS` in a cgroup of ``hierarchy``, with what says that nothing is set."""
+    table = OTHERS[hierarchy.version]
+    return {file: unset for controller in hierarchy.controllers for file, unset in table.get(controller, {}).items()}
 
 
 def files_of(hierarchy: Hierarchy, *, usage: bool) -> dict[str, Callable[[bytes], object]]:
@@ -289,12 +333,8 @@ _V1_CONTROLLERS = frozenset(
         "blkio",
         "perf_event",
         "hugetlb",
-        "pids",
-        "rdma",
-        "misc",
-        "debug",
     )
-)
+) | {"pids", "rdma", "misc", "debug"}
 
 
 def hierarchies_in(mounts: Iterable[Mount]) -> tuple[Hierarchy, ...]:
@@ -312,6 +352,8 @@ def hierarchies_in(mounts: Iterable[Mount]) -> tuple[Hierarchy, ...]:
         elif mount.fstype == b"cgroup":
             options = mount.super_options.decode("utf-8", "backslashreplace").split(",")
             controllers = tuple(o for o in options if o in _V1_CONTROLLERS or o.startswith("name="))
+            if not controllers:
+                continue
             hierarchy = Hierarchy(1, controllers, os.fsdecode(mount.point), mount.root)
         else:
             continue

@@ -16,10 +16,10 @@ from nsinspect import __version__
 
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
-    from nsinspect.model import Model
-    from nsinspect.snapshot import Issue
+    from nsinspect.model import Container, Model
+    from nsinspect.snapshot import Issue, Snapshot
 
-NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 3, 4, 5, 6
+FOUND, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 3, 4, 5, 6
 _ALIASES = {"ls": "list", "ps": "list"}
 
 
@@ -33,8 +33,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 looked and fine, 2 usage, 3 no such container, 4 ambiguous, 5 with --strict something could "
-    "not be read, 6 could not look.",
+    epilog="Exit codes: 0 looked and fine, 1 drift was found, 2 usage, 3 no such container, 4 ambiguous, "
+    "5 with --strict something could not be read, 6 could not look.",
 )
 @click.version_option(__version__, prog_name="nsinspect")
 @click.option("--root", default="/", metavar="DIR", help="Look at the host below DIR instead of /.")
@@ -55,13 +55,19 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON document 
 _strict = click.option("--strict", is_flag=True, help="Exit 5 when something could not be read.")
 
 
+_all = click.option(
+    "-a", "--all", "isolates", is_flag=True, help="Also what has namespaces of its own in no container."
+)
+
+
 @cli.command("list")
+@_all
 @_json
 @_strict
 @click.pass_obj
-def list_command(roots: Roots, as_json: bool, strict: bool) -> None:
+def list_command(roots: Roots, isolates: bool, as_json: bool, strict: bool) -> None:
     """Show which containers run here, how confined and how limited.  Also: ls, ps."""
-    model = _look(roots)
+    _, model = _look(roots, isolates=isolates)
     if as_json:
         from nsinspect.views import document
 
@@ -71,38 +77,40 @@ def list_command(roots: Roots, as_json: bool, strict: bool) -> None:
 
         _print(table.list_table(model, model.containers, width=_width(), colour=_colour()))
     else:
-        click.echo("no containers here", err=True)
+        from nsinspect.views import table
+
+        click.echo("\n".join(["no containers here", *table.issue_notes(model.issues)]), err=True)
     _end(model.issues, strict)
 
 
 @cli.command("show")
 @click.argument("container")
+@click.option(
+    "--as", "engine", type=click.Choice(("docker", "podman", "k8s")), help="Flags or YAML that would give it."
+)
 @_json
 @_strict
 @click.pass_obj
-def show_command(roots: Roots, container: str, as_json: bool, strict: bool) -> None:
+def show_command(roots: Roots, container: str, engine: str | None, as_json: bool, strict: bool) -> None:
     """Show everything about one container.
 
-    CONTAINER is a name, a unique id prefix (4 or more characters), a cgroup path or pid:N.
+    CONTAINER is a name, a unique id prefix (4 or more characters), NAMESPACE/POD/CONTAINER, a cgroup path or pid:N.
     """
-    from nsinspect import lookup
     from nsinspect.model import issues_about
 
-    model = _look(roots)
-    try:
-        found = lookup.find(model, container)
-    except lookup.NotFound as error:
-        _fail(str(error), NOT_FOUND)
-    except lookup.Ambiguous as error:
-        from nsinspect import safe
-
-        names = "".join(f"\n  {safe.text(c.id)}  {safe.text(c.name or '-')}" for c in error.candidates)
-        _fail(f"{error}:{names}", AMBIGUOUS)
+    if engine and as_json:
+        raise click.UsageError("--as and --json are two answers: ask for one")
+    _, model = _look(roots, isolates=True)
+    found = _find(model, container)
     issues = issues_about(model, found)
     if as_json:
         from nsinspect.views import document
 
         _print(document.show_document(model, found, issues))
+    elif engine:
+        from nsinspect.views import flags
+
+        _print(flags.as_flags(model, found, engine))
     else:
         from nsinspect.views import page
 
@@ -110,17 +118,79 @@ def show_command(roots: Roots, container: str, as_json: bool, strict: bool) -> N
     _end(issues, strict)
 
 
-def _look(roots: Roots) -> Model:
+@cli.command("drift")
+@click.argument("container", required=False)
+@_json
+@_strict
+@click.pass_obj
+def drift_command(roots: Roots, container: str | None, as_json: bool, strict: bool) -> None:
+    """Compare what was declared with what the kernel enforces, of one container or all.  Exits 1 when they differ."""
+    _, model = _look(roots, isolates=False)
+    wanted = model.containers if container is None else (_find(model, container),)
+    if as_json:
+        from nsinspect.views import document
+
+        _print(document.drift_document(model, wanted, model.issues))
+    else:
+        from nsinspect.views import report
+
+        _print(report.drift_report(wanted, width=_width(), colour=_colour()))
+    _end(model.issues, strict)
+    if any(one.drift for one in wanted):
+        sys.exit(FOUND)
+
+
+@cli.command("pid")
+@click.argument("pids", metavar="PID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@_json
+@_strict
+@click.pass_obj
+def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool) -> None:
+    """Show which container, pod and namespaces a process belongs to, and how we know.  Exits 3 when one is gone."""
+    from nsinspect.locate import locate
+    from nsinspect.model import issues_of
+
+    snapshot, model = _look(roots, isolates=True)
+    found = [located for pid in pids if (located := locate(snapshot, model, pid)) is not None]
+    issues = issues_of(model.issues, pids)
+    if as_json:
+        from nsinspect.views import document
+
+        _print(document.pid_document(model, found, issues))
+    elif found:
+        from nsinspect.views import page
+
+        _print(page.pid_page(model, found, width=_width(), colour=_colour()))
+    missing = sorted(set(pids) - {located.process.pid for located in found})
+    if missing:
+        _fail(f"no such process: {', '.join(map(str, missing))}", NOT_FOUND)
+    _end(issues, strict)
+
+
+def _look(roots: Roots, *, isolates: bool) -> tuple[Snapshot, Model]:
     from nsinspect.collect import collect
     from nsinspect.errors import RootError
     from nsinspect.model import build
 
     try:
-        return build(collect(roots))
+        snapshot = collect(roots, isolates=isolates)
+        return snapshot, build(snapshot, isolates=isolates)
     except RootError as error:
         from nsinspect import safe
 
         _fail(safe.text(str(error)), CANNOT_LOOK)
+
+
+def _find(model: Model, wanted: str) -> Container:
+    from nsinspect import lookup, safe
+
+    try:
+        return lookup.find(model, wanted)
+    except lookup.NotFound as error:
+        _fail(str(error), NOT_FOUND)
+    except lookup.Ambiguous as error:
+        names = "".join(f"\n  {safe.text(c.id)}  {safe.text(c.name or '-')}" for c in error.candidates)
+        _fail(f"{error}:{names}", AMBIGUOUS)
 
 
 def _print(text: str) -> None:
@@ -132,7 +202,9 @@ def _print(text: str) -> None:
 
 
 def _end(issues: tuple[Issue, ...], strict: bool) -> None:
-    if strict and any(issue.kind != "not_offered" for issue in issues):
+    from nsinspect.snapshot import FAILURES
+
+    if strict and any(issue.kind in FAILURES for issue in issues):
         sys.exit(PARTIAL)
 
 

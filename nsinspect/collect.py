@@ -1,35 +1,34 @@
-"""Roots to Snapshot: walks the host once, and is the only place that forgives.
-
-Readers raise; here each outcome becomes data: unknown with an issue, absent, or counted as vanished.  One bad process,
-cgroup or state file never hides the others.
-"""
+"""Roots to Snapshot: walks the host once; one bad process, cgroup or state file never hides the others."""
 
 from __future__ import annotations
 
 import gc
+import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
 from nsinspect import cgroupfs, namespaces, procfs, runtimes
 from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
-from nsinspect.declarations import Declaration
+from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
-from nsinspect.grouping import Group, group, own_cgroups
+from nsinspect.forgiving import Forgiving
+from nsinspect.grouping import KTHREADD, Group, group, own_cgroups
 from nsinspect.host import boot_time_and_memory
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine, Mount
+from nsinspect.runtimes.base import Traces
 from nsinspect.snapshot import Confinement, HostFacts, Issue, Process, Snapshot
 from nsinspect.statefiles import Reader
 
 T = TypeVar("T")
-_KTHREADD = 2
+# What conmon and containerd's shim call themselves, as far as a comm goes: 15 bytes.
+_MONITORS = (b"conmon", b"containerd-shim")
 
 
-def collect(roots: Roots, *, clock: Callable[[], float] = time.time) -> Snapshot:
-    """One pass over the host at ``roots``.
+def collect(roots: Roots, *, isolates: bool = False, clock: Callable[[], float] = time.time) -> Snapshot:
+    """One pass over the host at ``roots``; with ``isolates`` the closer look at containers is given to those too.
 
     Raises :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount; everything less is part of
     the result.
@@ -38,24 +37,21 @@ def collect(roots: Roots, *, clock: Callable[[], float] = time.time) -> Snapshot
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Collector(roots).run(clock())
+        return _Collector(roots).run(clock(), isolates=isolates)
     finally:
         if collecting:
             gc.enable()
 
 
-class _Collector:
+class _Collector(Forgiving):
     def __init__(self, roots: Roots) -> None:
+        super().__init__()
         self.roots = roots
-        self.issues: list[Issue] = []
-        # One issue for a file that many processes refuse, not one for each of them.
-        self.refused: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
-        self.vanished = 0
         # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
         self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
         self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
 
-    def run(self, captured_at: float) -> Snapshot:
+    def run(self, captured_at: float, *, isolates: bool) -> Snapshot:
         with Directory.root(self.roots.procfs) as proc:
             pids = sorted(int(name) for name in proc.entries() if name.isascii() and name.isdigit())
             if not pids:
@@ -63,14 +59,16 @@ class _Collector:
             mounts = self.mounts(proc)
             hierarchies = self.hierarchies(mounts)
             processes = tuple(process for pid in pids if (process := self.process(proc, pid)) is not None)
-            groups = group(processes)
-            confinements = {
-                g.init.pid: found for g in groups if (found := self.confinement(proc, g.init.pid)) is not None
-            }
             facts = self.host(proc, processes)
+            self.say_if_narrowed(proc, processes)
+            reader = Reader(self.roots, mounts, self.complain)
+            claims = self.claims(reader)
+            groups = group(processes, claims, facts.namespaces, isolates=isolates).groups
+            confinements = {g.init.pid: found for g in groups if (found := self.confinement(proc, g.init)) is not None}
+            monitors = self.monitors(proc, groups, processes, facts.namespaces)
             moment = self.moment(proc, facts.boot_time)
         cgroups = self.cgroups(hierarchies, groups)
-        declarations = self.declarations(groups, confinements, mounts)
+        declarations = self.declarations(reader, groups, confinements, monitors)
         return Snapshot(
             captured_at=captured_at if self.roots.live or moment is None else moment,
             host=facts,
@@ -78,50 +76,11 @@ class _Collector:
             processes=processes,
             confinements=confinements,
             cgroups=cgroups,
+            claims=claims,
             declarations=declarations,
-            issues=(*self.issues, *self.refusals()),
+            issues=self.all_issues(),
             vanished=self.vanished,
         )
-
-    # -- what a failure becomes ------------------------------------------------------------------------------------
-
-    def complain(self, error: KernelError, pid: int | None = None) -> None:
-        """Turn a failure into an issue; about a process, it is gathered with the same one of other processes."""
-        if pid is None:
-            self.issues.append(Issue(error.kind, error.path, error.detail))
-        else:
-            general = error.path.replace(f"/{pid}/", "/<pid>/", 1)
-            self.refused[error.kind, general, error.detail].append(pid)
-
-    def refusals(self) -> list[Issue]:
-        issues = []
-        for (kind, general, detail), pids in self.refused.items():
-            path = general.replace("<pid>", str(pids[0])) if len(pids) == 1 else general
-            issues.append(Issue(kind, path, detail, tuple(pids)))
-        return issues
-
-    def fact(self, directory: Directory, name: str, parse: Callable[[bytes], T], pid: int | None = None) -> T | None:
-        """A file the kernel renders in one piece, parsed; ``None`` with an issue when it cannot be had.
-
-        Lets :class:`Vanished` through.
-        """
-        try:
-            return directory.parsed(name, directory.read_rendered(name), parse)
-        except Vanished:
-            raise
-        except KernelError as error:
-            self.complain(error, pid)
-            return None
-
-    def records(self, directory: Directory, name: str, parse: Callable[[bytes], T], pid: int | None = None) -> T | None:
-        """:meth:`fact` of a file of many records."""
-        try:
-            return directory.parsed(name, directory.read(name), parse)
-        except Vanished:
-            raise
-        except KernelError as error:
-            self.complain(error, pid)
-            return None
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -175,9 +134,22 @@ class _Collector:
             self.complain(error.at(f"{directory.path}/ns"), pid)
             return None
 
-    def confinement(self, proc: Directory, pid: int) -> Confinement | None:
+    def again(self, proc: Directory, process: Process) -> Directory:
+        """Pin a process a second time.  Raises ``Vanished`` when its pid is another's now."""
+        directory = proc.open(str(process.pid))
         try:
-            with proc.open(str(pid)) as directory:
+            stat = directory.parsed("stat", directory.read_rendered("stat"), procfs.parse_stat)
+            if stat is None or stat.starttime != process.starttime:
+                raise Vanished(directory.path, "its pid is another process's now")
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    def confinement(self, proc: Directory, process: Process) -> Confinement | None:
+        pid = process.pid
+        try:
+            with self.again(proc, process) as directory:
                 label, known = self.label(directory, pid)
                 return Confinement(
                     self.records(directory, "mountinfo", procfs.parse_mountinfo, pid),
@@ -278,6 +250,16 @@ class _Collector:
             return None
         return None if boot_time is None or uptime is None else boot_time + uptime
 
+    def say_if_narrowed(self, proc: Directory, processes: tuple[Process, ...]) -> None:
+        """Say when what is seen is not the host: then no containers is no answer."""
+        if not any(process.pid == KTHREADD and process.comm == b"kthreadd" for process in processes):
+            detail = "no kthreadd here: a pid namespace of its own, or hidepid; containers outside cannot be seen"
+            self.issues.append(Issue("private_namespace", proc.path, detail))
+        outside = [p.pid for p in processes if any(line.path.startswith(b"/..") for line in p.cgroup)]
+        if outside:
+            detail = "paths lead out of the cgroup namespace of the reader; run it in the host's (--cgroupns=host)"
+            self.issues.append(Issue("private_namespace", f"{proc.path}/{outside[0]}/cgroup", detail))
+
     def cpus_online(self) -> tuple[int, ...] | None:
         try:
             with Directory.root(self.roots.join("/sys/devices/system/cpu")) as directory:
@@ -290,29 +272,38 @@ class _Collector:
 
     # -- cgroups ---------------------------------------------------------------------------------------------------
 
-    def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: list[Group]) -> dict[tuple[int, bytes], Cgroup]:
+    def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
         """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
         found: dict[tuple[int, bytes], Cgroup] = {}
         for index, hierarchy in enumerate(hierarchies):
-            usage = cgroupfs.files_of(hierarchy, usage=True)
-            if not usage:
+            usage, others = cgroupfs.files_of(hierarchy, usage=True), cgroupfs.others_of(hierarchy)
+            if not usage and not others:
                 continue
             limits = cgroupfs.files_of(hierarchy, usage=False)
             own: set[bytes] = set()
             above: set[bytes] = set()
             for one in groups:
-                paths = own_cgroups(one, hierarchy)
-                own.update(paths)
-                above.update(cgroupfs.ancestors(paths[-1])[1:] if paths else ())
-            with Directory.root(self.roots.cgroup(hierarchy.point)) as top:
-                for path in sorted(own | above):
-                    cgroup = self.cgroup(top, hierarchy, path, usage if path in own else limits)
-                    if cgroup is not None:
-                        found[index, path] = cgroup
+                its_own, its_ancestors = own_cgroups(one, hierarchy)
+                own.update(its_own)
+                above.update(its_ancestors)
+            try:
+                with Directory.root(self.roots.cgroup(hierarchy.point)) as top:
+                    for path in sorted(own | above if limits else own):
+                        files, more = (usage, others) if path in own else (limits, {})
+                        cgroup = self.cgroup(top, hierarchy, path, files, more)
+                        if cgroup is not None:
+                            found[index, path] = cgroup
+            except RootError as error:
+                self.issues.append(Issue("unreadable", self.roots.cgroup(hierarchy.point), str(error)))
         return found
 
     def cgroup(
-        self, top: Directory, hierarchy: Hierarchy, path: bytes, files: dict[str, Callable[[bytes], object]]
+        self,
+        top: Directory,
+        hierarchy: Hierarchy,
+        path: bytes,
+        files: dict[str, Callable[[bytes], object]],
+        others: dict[str, bytes | None],
     ) -> Cgroup | None:
         """One cgroup's control files; ``None``, counted, when it was removed at any moment of this."""
         name = cgroupfs.relative(hierarchy, path)
@@ -333,7 +324,13 @@ class _Collector:
                     else:
                         if value is not None:
                             values[file] = value
-                return Cgroup(path, directory.path, directory.inode(), cast("ControlFiles", values), tuple(unknown))
+                more = []
+                for file, unset in others.items():
+                    lines = self.fact(directory, file, cgroupfs.parse_lines)
+                    if lines is not None and b"\n".join(lines) != unset:
+                        more.append((file, lines))
+                read = cast("ControlFiles", values)
+                return Cgroup(path, directory.path, directory.inode(), read, tuple(unknown), tuple(more))
         except Vanished:
             self.vanished += 1
         except KernelError as error:
@@ -342,21 +339,68 @@ class _Collector:
 
     # -- state files -----------------------------------------------------------------------------------------------
 
-    def declarations(
-        self, groups: list[Group], confinements: dict[int, Confinement], mounts: Iterable[Mount]
-    ) -> dict[tuple[str, str], Declaration]:
-        reader = Reader(self.roots, mounts)
-        found: dict[tuple[str, str], Declaration] = {}
-        for one in groups:
-            engine = runtimes.BY_NAME[one.match.runtime]
-            confinement = confinements.get(one.init.pid)
+    def claims(self, reader: Reader) -> tuple[Claim, ...]:
+        """Containers that the engines' state files tell of."""
+        found: list[Claim] = []
+        for engine in runtimes.ENGINES:
             try:
-                said = engine.declaration(reader, one.match.id, (confinement and confinement.mounts) or ())
+                found += engine.claims(reader)
             except KernelError as error:
                 self.complain(error)
+        return tuple(found)
+
+    def monitors(
+        self, proc: Directory, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces
+    ) -> dict[int, str]:
+        """By pid of init: the working directory of the process its engine left to watch it, which is the engine's
+        folder for it, wherever the engine was told to keep its folders.
+
+        Only of a process in the host's mount namespace and in no container: what a process inside calls itself, and
+        where it is, is its own choice.
+        """
+        by_pid = {process.pid: process for process in processes}
+        inside = {process.pid for one in groups for process in one.processes}
+        found: dict[int, str] = {}
+        for one in groups:
+            parent = by_pid.get(one.init.ppid)
+            if parent is None or parent.comm not in _MONITORS or parent.pid in inside:
                 continue
-            if said is not None:
-                found[one.match.runtime, one.match.id] = said
+            if parent.namespaces.mnt is None or parent.namespaces.mnt != host.mnt:
+                continue
+            try:
+                with self.again(proc, parent) as directory:
+                    folder = directory.readlink(b"cwd")
+            except Vanished:
+                self.vanished += 1
+            except KernelError as error:
+                self.complain(error, parent.pid)
+            else:
+                if folder is not None:
+                    found[one.init.pid] = os.fsdecode(folder)
+        return found
+
+    def declarations(
+        self, reader: Reader, groups: Iterable[Group], confinements: dict[int, Confinement], monitors: dict[int, str]
+    ) -> dict[tuple[str, str], Declaration]:
+        """What the engines of this host wrote down; of a container inside another they know nothing."""
+        found: dict[tuple[str, str], Declaration] = {}
+        for one in groups:
+            if one.nested or one.kind == "isolate":
+                continue
+            engine = runtimes.BY_NAME[one.match.runtime]
+            confinement = confinements.get(one.init.pid)
+            mounts = (confinement and confinement.mounts) or ()
+            traces = Traces(one.match.id, one.init.pid, mounts, monitors.get(one.init.pid))
+            # A bare id under a pod does not say whose it is: whichever engine has written of it.
+            for asked in runtimes.ENGINES if engine.NAME == "unknown" else (engine,):
+                try:
+                    said = asked.declaration(reader, traces)
+                except KernelError as error:
+                    self.complain(error)
+                    continue
+                if said is not None:
+                    found[one.match.runtime, one.match.id] = said
+                    break
         return found
 
 
@@ -365,6 +409,6 @@ def _host_namespaces(processes: tuple[Process, ...]) -> Namespaces:
     threads live in the initial namespaces, and nothing can be changed there."""
     found = namespaces.UNKNOWN
     for process in processes:
-        if process.pid == 1 or (process.pid == _KTHREADD and process.ppid == 0 and process.comm == b"kthreadd"):
+        if process.pid == 1 or (process.pid == KTHREADD and process.ppid == 0 and process.comm == b"kthreadd"):
             found = Namespaces(*(a if a is not None else b for a, b in zip(found, process.namespaces, strict=True)))
     return found

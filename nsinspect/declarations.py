@@ -4,17 +4,80 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from nsinspect.cgroupfs import Limit
+
+Cores = float | Literal["max"]
+"""CPUs, or the word for "no limit"."""
+
+
+class Pod(NamedTuple):
+    """The pod a container belongs to: Kubernetes' or podman's.  ``container`` is its name inside the pod."""
+
+    uid: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    qos: str | None = None
+    container: str | None = None
+
+
+class Claim(NamedTuple):
+    """A container that a state file tells of.  ``cgroup`` is ``None`` when it has none of its own or the file does not
+    say; ``(pid, starttime)`` is its init, by which a file left over from a dead container is told from a live one
+    (``starttime`` in clock ticks since boot, ``None`` where the engine does not write it down)."""
+
+    runtime: str
+    id: str
+    source: str
+    cgroup: bytes | None
+    pid: int | None
+    starttime: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an engine was asked to enforce, in the units of :mod:`nsinspect.limits`; its own defaults count as asked.
+
+    ``None`` where its files do not say.  ``shares`` is what ``--cpu-shares`` takes, whatever the engine makes of it on
+    v2.  ``bounding`` is a mask.  ``namespaces`` are pairs of a type and ``private``, ``host``, ``container:<id>`` or
+    ``joined`` (another's, by path).  ``seccomp``: whether a filter was to be installed.  ``uid`` is as the container
+    counts.
+    """
+
+    cores: Cores | None = None
+    shares: int | None = None
+    cpuset: tuple[int, ...] | None = None
+    memory_max: Limit | None = None
+    swap_max: Limit | None = None
+    reservation: int | None = None
+    pids: Limit | None = None
+    bounding: int | None = None
+    namespaces: tuple[tuple[str, str], ...] = ()
+    privileged: bool | None = None
+    seccomp: bool | None = None
+    no_new_privs: bool | None = None
+    read_only_rootfs: bool | None = None
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """One container as its engine wrote it down.  ``source`` is the file; ``created_at`` RFC 3339 in UTC."""
+    """One container as its engine wrote it down.  ``source`` is the file; ``created_at`` RFC 3339 in UTC.
+
+    ``runtime`` is set by an engine that shares its cgroups' naming with others, to say that it is its own; ``pause``
+    when the file says that it is a pod's sandbox (or that it is none).
+    """
 
     source: str
+    runtime: str | None = None
+    pause: bool | None = None
+    pod: Pod | None = None
     name: str | None = None
     image: str | None = None
     labels: tuple[tuple[str, str], ...] | None = None
     created_at: str | None = None
+    wanted: Wanted | None = None
 
 
 def rfc3339(text: object) -> str | None:

@@ -52,9 +52,16 @@ class Malformed(KernelError):
     def __init__(self, value: bytes | str, expected: str, path: str = "") -> None:
         shown = value[:80] if isinstance(value, bytes) else value[:80].encode("utf-8", "surrogateescape")
         super().__init__(path, f"expected {expected}, found {ascii(shown)[1:]}")
-        self.value = value
-        self.expected = expected
 
     def at(self, path: str) -> Malformed:
         """The same complaint, naming the file it is about."""
-        return Malformed(self.value, self.expected, path)
+        named = Malformed.__new__(Malformed)
+        KernelError.__init__(named, path, self.detail)
+        return named
+
+    @classmethod
+    def expecting(cls, expected: str, path: str) -> Malformed:
+        """A complaint that does not quote the file, because it may hold a secret."""
+        unquoted = cls.__new__(cls)
+        KernelError.__init__(unquoted, path, f"expected {expected}")
+        return unquoted

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from nsinspect import capabilities, namespaces
+from nsinspect import capabilities, namespaces, shares
 from nsinspect.cgroupfs import CpuList, Pressure, format_cpu_list
+from nsinspect.declarations import Pod
+from nsinspect.drift import Drift
+from nsinspect.locate import Located
 from nsinspect.model import Container, Host, Namespace
 from nsinspect.procfs import IdMapLine
 from nsinspect.security import Outlier
@@ -55,7 +58,30 @@ def nullable(schema: Schema) -> Schema:
 
 
 CAPABILITY_SET = exactly(mask={"type": "string", "pattern": "^0x[0-9a-f]{16}$"}, names=TEXTS)
+NAMESPACE = exactly(inode=COUNT, host=nullable(FLAG), shared_with=TEXTS)
+KIND: Schema = {"enum": ["container", "pause", "isolate"]}
+POD = exactly(**{key: nullable(TEXT) for key in Pod._fields})
+EVIDENCE = listed(exactly(says=TEXT, what=TEXT))
 ID_MAP = listed(exactly(inside=COUNT, outside=COUNT, count=COUNT))
+
+
+DECLARED = exactly(
+    source=TEXT,
+    limits=exactly(
+        cpu=exactly(cores=nullable(CORES), shares=nullable(COUNT), cpuset=nullable(CPU_LIST)),
+        memory=exactly(max_bytes=nullable(LIMIT), swap_max_bytes=nullable(LIMIT), reservation_bytes=nullable(COUNT)),
+        pids=exactly(max=nullable(LIMIT)),
+    ),
+    capabilities=exactly(bounding=nullable(CAPABILITY_SET)),
+    security=exactly(
+        privileged=nullable(FLAG),
+        seccomp=nullable(TEXT),
+        no_new_privs=nullable(FLAG),
+        read_only_rootfs=nullable(FLAG),
+    ),
+    namespaces=mapping(TEXT),
+    uid=nullable(COUNT),
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,10 @@ def _namespace(namespace: Namespace | None) -> dict[str, object] | None:
     return {"inode": namespace.inode, "host": namespace.host, "shared_with": list(namespace.shared_with)}
 
 
+def _pairs(evidence: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    return [{"says": says, "what": what} for says, what in evidence]
+
+
 def _id_map(lines: tuple[IdMapLine, ...] | None) -> list[dict[str, int]] | None:
     return (
         None
@@ -110,6 +140,43 @@ def _id_map(lines: tuple[IdMapLine, ...] | None) -> list[dict[str, int]] | None:
 
 def _cpus(cpus: CpuList | None) -> str | None:
     return None if cpus is None else format_cpu_list(cpus)
+
+
+def _declared(container: Container) -> dict[str, object] | None:
+    wanted = container.declared
+    if wanted is None:
+        return None
+    return {
+        "source": container.declared_source,
+        "limits": {
+            "cpu": {"cores": wanted.cores, "shares": wanted.shares, "cpuset": _cpus(wanted.cpuset)},
+            "memory": {
+                "max_bytes": wanted.memory_max,
+                "swap_max_bytes": wanted.swap_max,
+                "reservation_bytes": wanted.reservation,
+            },
+            "pids": {"max": wanted.pids},
+        },
+        "capabilities": {"bounding": _set(wanted.bounding)},
+        "security": {
+            "privileged": wanted.privileged,
+            "seccomp": None if wanted.seccomp is None else "filter" if wanted.seccomp else "disabled",
+            "no_new_privs": wanted.no_new_privs,
+            "read_only_rootfs": wanted.read_only_rootfs,
+        },
+        "namespaces": dict(wanted.namespaces),
+        "uid": wanted.uid,
+    }
+
+
+def _drift(one: Drift) -> dict[str, object]:
+    return {
+        "field": one.field,
+        "declared": one.declared,
+        "enforced": one.enforced,
+        "tolerance": one.tolerance,
+        "where": one.where,
+    }
 
 
 def _pressure(pressure: Pressure | None) -> dict[str, float | None] | None:
@@ -131,16 +198,54 @@ HOST: tuple[Field[Host], ...] = (
     Field("cap_last_cap", COUNT, "the highest capability this kernel knows", lambda h: h.cap_last_cap),
 )
 
+PROCESS: tuple[Field[Located], ...] = (
+    Field("pid", COUNT, "its host pid", lambda p: p.process.pid, True),
+    Field("comm", TEXT, "its command name, which it chooses itself", lambda p: p.process.comm, True),
+    Field(
+        "container",
+        TEXT,
+        "id of the innermost container; null: the host",
+        lambda p: p.container and p.container.id,
+    ),
+    Field("name", TEXT, "that container's name", lambda p: p.container and p.container.name),
+    Field("kind", KIND, "what that container is", lambda p: p.container and p.container.kind),
+    Field("runtime", TEXT, "that container's engine", lambda p: p.container and p.container.runtime),
+    Field("pod", POD, "that container's pod", lambda p: p.container and p.container.pod and p.container.pod._asdict()),
+    Field("parent", TEXT, "id of the container around that one", lambda p: p.container and p.container.parent),
+    *(
+        Field[Located](
+            f"namespaces.{kind}",
+            NAMESPACE,
+            f"its {kind} namespace, whether it is the host's, and which containers have it",
+            lambda p, kind=kind: _namespace(p.namespaces[kind]),  # type: ignore[misc]
+        )
+        for kind in namespaces.TYPES
+    ),
+    Field("evidence", EVIDENCE, "what says so, and what it says", lambda p: _pairs(p.evidence), True),
+)
+
 CONTAINER: tuple[Field[Container], ...] = (
     Field("id", TEXT, "the engine's full id", lambda c: c.id, True),
     Field("name", TEXT, "the name a person gave, from the engine's state files", lambda c: c.name),
-    Field("kind", {"enum": ["container", "pause", "isolate"]}, "what it is", lambda c: c.kind, True),
+    Field("kind", KIND, "what it is", lambda c: c.kind, True),
     Field("runtime", TEXT, "the engine, from the cgroup's name", lambda c: c.runtime, True),
     Field("image", TEXT, "image as it was asked for", lambda c: c.image),
     Field("labels", mapping(TEXT), "labels given to it", lambda c: None if c.labels is None else dict(c.labels)),
     Field("created_at", TIME, "when the engine created it", lambda c: c.created_at),
-    Field("pod", mapping({}), "its Kubernetes or podman pod", lambda _: None),
-    Field("parent", TEXT, "id of the container it runs inside", lambda _: None),
+    Field(
+        "pod",
+        POD,
+        "its Kubernetes or podman pod",
+        lambda c: c.pod and c.pod._asdict(),
+    ),
+    Field("parent", TEXT, "id of the container it runs inside", lambda c: c.parent),
+    Field(
+        "evidence",
+        EVIDENCE,
+        "how we know: what the cgroup path, a state file or an ancestor says",
+        lambda c: _pairs(c.evidence),
+        True,
+    ),
     Field("cgroup.path", PATH, "its cgroup: on v2, else in v1's memory hierarchy", lambda c: c.cgroup_path, True),
     Field(
         "cgroup.version",
@@ -166,7 +271,7 @@ CONTAINER: tuple[Field[Container], ...] = (
     *(
         Field[Container](
             f"namespaces.{kind}",
-            exactly(inode=COUNT, host=nullable(FLAG), shared_with=TEXTS),
+            NAMESPACE,
             f"init's {kind} namespace, whether it is the host's, and which containers share it",
             lambda c, kind=kind: _namespace(c.namespaces[kind]),  # type: ignore[misc]
         )
@@ -292,6 +397,31 @@ CONTAINER: tuple[Field[Container], ...] = (
         "the cgroup whose pids.max that is",
         lambda c: c.limits.effective_pids.imposed_by,
     ),
+    Field(
+        "limits.cpu.own.weight_as_shares",
+        exactly(**{name: nullable(listed(COUNT)) for name in shares.FORMULAS}),
+        "which shares give that weight, by formula: smallest and largest",
+        lambda c: None if c.limits.cpu.weight is None else shares.shares_meant(c.limits.cpu.weight),
+    ),
+    Field(
+        "limits.cpu.own.shares_as_weight",
+        exactly(**dict.fromkeys(shares.FORMULAS, COUNT)),
+        "which weight these shares would give, by formula",
+        lambda c: None if c.limits.cpu.shares is None else shares.weights_of(c.limits.cpu.shares),
+    ),
+    Field(
+        "limits.others",
+        listed(exactly(file=TEXT, lines=TEXTS)),
+        "other control files of its cgroup that are set, as they are: cpu.idle, io.max, memory.oom.group, ...",
+        lambda c: [{"file": file, "lines": list(lines)} for file, lines in c.others],
+        True,
+    ),
+    Field(
+        "security.device_rules",
+        TEXTS,
+        "devices.list (v1); null on v2, where rules are BPF programs that cannot be read",
+        lambda c: None if c.device_rules is None else list(c.device_rules),
+    ),
     Field("usage.cpu_seconds", SECONDS, "cpu.stat usage_usec, cpuacct.usage", lambda c: c.usage.cpu_seconds),
     Field(
         "usage.cpu_throttled_seconds",
@@ -310,6 +440,12 @@ CONTAINER: tuple[Field[Container], ...] = (
     ),
     Field("usage.swap_bytes", COUNT, "memory.swap.current, memsw - memory on v1", lambda c: c.usage.swap_bytes),
     Field("usage.oom_kills", COUNT, "memory.events oom_kill, memory.oom_control oom_kill", lambda c: c.usage.oom_kills),
+    Field(
+        "usage.oom_kills_local",
+        COUNT,
+        "memory.events.local oom_kill: its own cgroup alone",
+        lambda c: c.usage.oom_kills_local,
+    ),
     Field("usage.pids", COUNT, "pids.current: processes and threads", lambda c: c.usage.pids),
     Field(
         "usage.pressure",
@@ -324,6 +460,11 @@ CONTAINER: tuple[Field[Container], ...] = (
             c.usage.pressure and {name: _pressure(c.usage.pressure.get(name)) for name in ("cpu", "memory", "io")}
         ),
     ),
-    Field("declared", mapping({}), "what the engine's state file asked for", lambda _: None),
-    Field("drift", listed(mapping({})), "where declared and enforced differ", lambda _: None),
+    Field("declared", DECLARED, "what the engine's state files asked for, its defaults included", _declared),
+    Field(
+        "drift",
+        listed(exactly(field=TEXT, declared={}, enforced={}, tolerance=nullable(TEXT), where=nullable(PATH))),
+        "where declared and enforced differ by more than the tolerance; null where nothing was declared",
+        lambda c: None if c.drift is None else [_drift(one) for one in c.drift],
+    ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 
 from nsinspect.errors import KernelError, Malformed
-from nsinspect.procfs import LATEST
+from nsinspect.procfs import LARGEST, LATEST
 
 
 def boot_time_and_memory(procfs: str) -> tuple[float | None, int | None, list[KernelError]]:
@@ -23,16 +23,20 @@ def boot_time_and_memory(procfs: str) -> tuple[float | None, int | None, list[Ke
     # psutil's documented way to look at another procfs; put back, because it is global to the interpreter.
     psutil.PROCFS_PATH = procfs
     try:
-        boot = float(psutil.boot_time())
-        if not 0 <= boot <= LATEST:
-            raise ValueError(boot)
+        seconds = float(psutil.boot_time())
+        if not 0 <= seconds <= LATEST:
+            raise ValueError(seconds)
+        boot = seconds
     except (OSError, RuntimeError, ValueError, IndexError, OverflowError) as error:
         problems.append(Malformed("", f"a btime line ({error})", f"{procfs}/stat"))
     try:
         # It warns of fields that a short meminfo lacks; only the total is asked for.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            memory = int(psutil.virtual_memory().total)
+            total = int(psutil.virtual_memory().total)
+        if not 0 < total <= LARGEST:
+            raise ValueError(total)
+        memory = total
     except (OSError, KeyError, ValueError, IndexError, OverflowError, ZeroDivisionError) as error:
         problems.append(Malformed("", f"a MemTotal line ({error})", f"{procfs}/meminfo"))
     finally:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from nsinspect.cgroupfs import Cgroup, ControlFiles, CpuList, Limit, Pressure
+from nsinspect.declarations import Cores
 
-Cores = float | Literal["max"]
 T = TypeVar("T")
 
 
@@ -114,12 +114,19 @@ class Usage:
     memory_working_set_bytes: int | None
     swap_bytes: int | None
     oom_kills: int | None
+    oom_kills_local: int | None
     pids: int | None
     pressure: dict[str, Pressure] | None
 
 
-def limits(cpu: Chain, cpuset: Chain, memory: Chain, pids: Chain, cpus_online: CpuList | None) -> Limits:
-    """Limits from the chains of cgroups that govern a container, one chain for each controller."""
+def limits(
+    cpu: Chain, cpuset: Chain, memory: Chain, pids: Chain, *, cpus_online: CpuList | None, host_memory: int | None
+) -> Limits:
+    """Limits from the chains of cgroups that govern a container, one chain for each controller, and from what the
+    host has: a limit above it limits nothing more than the host does."""
+    tightest_memory = tightest(memory.levels, *_MEMORY)
+    if isinstance(tightest_memory.value, int) and host_memory is not None and tightest_memory.value > host_memory:
+        tightest_memory = Bound(value=host_memory, imposed_by=None)
     return Limits(
         cpu=_own_cpu(cpu, cpuset),
         memory=OwnMemory(
@@ -131,7 +138,7 @@ def limits(cpu: Chain, cpuset: Chain, memory: Chain, pids: Chain, cpus_online: C
         pids=tightest(pids.own, *_PIDS).value,
         effective_cpu=_effective_cpu(cpu, cpuset, cpus_online),
         effective_memory=EffectiveMemory(
-            max=tightest(memory.levels, *_MEMORY),
+            max=tightest_memory,
             swap_max=tightest(memory.levels, *_SWAP),
             reservation=_effective_reservation(memory),
             high=tightest(memory.levels, *_HIGH),
@@ -171,9 +178,19 @@ def usage(cpu: Chain, cpuacct: Chain, memory: Chain, pids: Chain) -> Usage:
         oom_kills=_first(
             space.get("memory.events", {}).get("oom_kill"), space.get("memory.oom_control", {}).get("oom_kill")
         ),
+        oom_kills_local=space.get("memory.events.local", {}).get("oom_kill"),
         pids=pids.outermost.get("pids.current"),
         pressure=pressure or None,
     )
+
+
+def contradicted(memory: Chain, effective: Bound) -> str | None:
+    """What v1's own account of the tightest memory limit says, where it is not ours."""
+    stat = memory.own[0].files.get("memory.stat", {}) if memory.own and memory.own[0] is not None else {}
+    told = stat.get("hierarchical_memory_limit")
+    if told is None or effective.value is None or effective.imposed_by is None:
+        return None
+    return None if told == effective.value else f"hierarchical_memory_limit {told}, not {effective.value}"
 
 
 def tightest(levels: Levels, value_of: Callable[[ControlFiles], Limit | None], *names: str) -> Bound:
@@ -259,7 +276,7 @@ def _effective_cpuset(levels: list[Cgroup]) -> tuple[CpuList | None, bytes | Non
 def _own_cpu(cpu: Chain, cpuset: Chain) -> OwnCpu:
     """Of two own cgroups the one with the tighter quota speaks for both; the outermost competes with its neighbours."""
     levels = _readable(cpu.own, _QUOTA_FILES) or []
-    known = [cgroup.files for cgroup in levels if _cores(cgroup.files) is not None]
+    known = [cgroup.files for cgroup in levels if _quota(cgroup.files)[0] is not None]
     files = min(known, key=lambda files: _as_number(_cores(files)), default=ControlFiles())
     quota, period = _quota(files)
     allowed = [cgroup.files.get("cpuset.cpus") for cgroup in cpuset.own if cgroup is not None]

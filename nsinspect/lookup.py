@@ -1,9 +1,10 @@
-"""Which container a person means: a name, an id prefix, a cgroup path or ``pid:N``."""
+"""Which container a person means: a name, an id prefix, ``NAMESPACE/POD/CONTAINER``, a cgroup path or ``pid:N``."""
 
 from __future__ import annotations
 
 import os
 
+from nsinspect.declarations import Pod
 from nsinspect.errors import NsinspectError
 from nsinspect.model import Container, Model
 
@@ -22,16 +23,24 @@ class Ambiguous(NsinspectError):
         self.candidates = candidates
 
 
+def _pod_path(pod: Pod) -> tuple[str | None, str | None, str | None]:
+    return pod.namespace, pod.name, pod.container
+
+
 def find(model: Model, wanted: str) -> Container:
     """The one container meant by ``wanted``.  Raises :class:`NotFound` or :class:`Ambiguous`."""
     if wanted.startswith("pid:"):
         number = wanted.removeprefix("pid:")
         if not number.isascii() or not number.isdigit() or len(number) > 10:
             raise NotFound(f"expected pid: and a number, found {wanted!a}")
-        found = [c for c in model.containers if int(number) in c.pids]
+        inside = [c for c in model.containers if int(number) in c.pids]
+        # Of a container and one inside it, the one inside has fewer processes.
+        found = sorted(inside, key=lambda c: len(c.pids))[:1]
+    elif wanted.count("/") == 2 and not wanted.startswith("/"):
+        found = [c for c in model.containers if c.pod and wanted == "/".join(map(str, _pod_path(c.pod)))]
     elif wanted.startswith("/"):
-        path = os.fsencode(wanted.rstrip("/"))
-        found = [c for c in model.containers if path == c.cgroup_path or path in c.cgroup_paths.values()]
+        path = wanted.rstrip("/")
+        found = [c for c in model.containers if path in map(os.fsdecode, (c.cgroup_path, *c.cgroup_paths.values()))]
     else:
         # A whole id or a name is meant exactly, so neither can hide behind the other's prefix.
         found = [c for c in model.containers if wanted in (c.id, c.name)]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nsinspect import limits as _limits
 from nsinspect import security as _security
-from nsinspect.cgroupfs import ancestors, files_of
-from nsinspect.declarations import Declaration
-from nsinspect.grouping import Group, group, own_cgroups
+from nsinspect.capabilities import all_of
+from nsinspect.cgroupfs import DEVICES, files_of
+from nsinspect.declarations import Declaration, Pod, Wanted
+from nsinspect.drift import Drift, drift
+from nsinspect.grouping import Group, Grouping, group, own_cgroups
 from nsinspect.limits import Chain, Limits, Usage
 from nsinspect.namespaces import TYPES
-from nsinspect.runtimes import BY_NAME, recognise
+from nsinspect.runtimes import BY_NAME
 from nsinspect.security import Capabilities, Security
 from nsinspect.snapshot import Confinement, Issue, Process, Snapshot
+
+_NOTHING_SAID = Declaration(source="")
+# An id that is no engine's 64 digits and no UUID was chosen by a person: LXC's, nspawn's, ctr's and runc's.
+_CHOSEN = re.compile(r"(?![0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{64}$).+", re.DOTALL)
 
 CLOCK_TICKS = 100
 """USER_HZ, the unit of ``starttime``: 100 on every architecture engines run on, so it holds for old evidence too."""
@@ -41,6 +50,7 @@ class Init:
     ns_pid: int | None
     started_at: float | None
     uid: int | None
+    gid: int | None
     comm: bytes
 
 
@@ -65,6 +75,9 @@ class Container:
     image: str | None
     labels: tuple[tuple[str, str], ...] | None
     created_at: str | None
+    pod: Pod | None
+    parent: str | None
+    evidence: tuple[tuple[str, str], ...]
     cgroup_path: bytes
     cgroup_version: int
     cgroup_paths: dict[str, bytes]
@@ -74,7 +87,13 @@ class Container:
     capabilities: Capabilities
     security: Security
     limits: Limits
+    others: tuple[tuple[str, tuple[bytes, ...]], ...]
+    device_rules: tuple[bytes, ...] | None
+    contradiction: str | None
     usage: Usage
+    declared: Wanted | None
+    declared_source: str
+    drift: tuple[Drift, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,29 +107,40 @@ class Model:
     vanished: int
 
 
-def build(snapshot: Snapshot) -> Model:
-    """The model of a snapshot."""
-    groups = group(snapshot.processes)
-    sharing = _sharing(groups)
-    containers = tuple(_container(snapshot, one, sharing) for one in groups)
+def build(snapshot: Snapshot, *, isolates: bool = False) -> Model:
+    """The model of a snapshot; with ``isolates`` also processes of no container in namespaces of their own."""
+    grouping = group(snapshot.processes, snapshot.claims, snapshot.host.namespaces, isolates=isolates)
+    sharing = _sharing(grouping.groups)
+    containers = tuple(_container(snapshot, one, sharing) for one in grouping.groups)
     return Model(
         captured_at=snapshot.captured_at,
         host=_host(snapshot),
         containers=containers,
-        issues=(*_relevant(snapshot, containers), *_not_offered(snapshot)),
+        issues=(
+            *_relevant(snapshot, containers),
+            *_spoofed(grouping),
+            *_contradictions(containers),
+            *_not_offered(snapshot),
+        ),
         vanished=snapshot.vanished,
     )
 
 
 def issues_about(model: Model, container: Container) -> tuple[Issue, ...]:
     """The issues that bear on one container: about its processes or its cgroups, or about the host as a whole."""
-    mine = set(container.pids)
     others = {other.id for other in model.containers if other.id != container.id}
+    about_others = [issue for issue in model.issues if not issue.pids and any(other in issue.path for other in others)]
+    return issues_of((issue for issue in model.issues if issue not in about_others), container.pids)
+
+
+def issues_of(issues: Iterable[Issue], pids: Iterable[int]) -> tuple[Issue, ...]:
+    """The issues about any of ``pids``, and those about no process in particular."""
+    wanted = set(pids)
     found = []
-    for issue in model.issues:
-        pids = tuple(pid for pid in issue.pids if pid in mine)
-        if pids or not (issue.pids or any(other in issue.path for other in others)):
-            found.append(issue._replace(pids=pids))
+    for issue in issues:
+        mine = tuple(pid for pid in issue.pids if pid in wanted)
+        if mine or not issue.pids:
+            found.append(issue._replace(pids=mine))
     return tuple(found)
 
 
@@ -131,6 +161,21 @@ def _relevant(snapshot: Snapshot, containers: tuple[Container, ...]) -> list[Iss
     return found
 
 
+def _spoofed(grouping: Grouping) -> list[Issue]:
+    """Cgroups inside a container that are named like one of an engine, and hold nothing but the container's own."""
+    detail = "named like a container, inside one: its processes stay those of the container around it"
+    return [Issue("spoofed", os.fsdecode(path), detail, pids) for path, pids in grouping.spoofed]
+
+
+def _contradictions(containers: Iterable[Container]) -> list[Issue]:
+    """Where v1's own account of a container's memory limit is not what its ancestors' files add up to."""
+    return [
+        Issue("contradiction", os.fsdecode(c.cgroup_paths.get("memory", b"")) + "/memory.stat", c.contradiction)
+        for c in containers
+        if c.contradiction is not None
+    ]
+
+
 def _host(snapshot: Snapshot) -> Host:
     facts = snapshot.host
     v1 = any(h.version == 1 and any("=" not in c for c in h.controllers) for h in snapshot.hierarchies)
@@ -148,23 +193,29 @@ def _host(snapshot: Snapshot) -> Host:
 
 def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tuple[str, ...]]) -> Container:
     match = one.match
-    engine = BY_NAME[match.runtime]
-    said = snapshot.declarations.get((match.runtime, match.id)) or Declaration(source="")
+    said = _NOTHING_SAID
+    if not one.nested:
+        said = snapshot.declarations.get((match.runtime, match.id), _NOTHING_SAID)
+    runtime = said.runtime or match.runtime
+    pod = _pod(match.pod, said.pod)
     full = _security.full_set(snapshot.host.capabilities, snapshot.host.cap_last_cap)
-    capabilities = _security.capabilities(one.init, one.processes, default=engine.DEFAULT_CAPABILITIES, full=full)
+    default = None if one.kind == "isolate" else BY_NAME[runtime].DEFAULT_CAPABILITIES
+    if default is not None and snapshot.host.cap_last_cap is not None:
+        default &= all_of(snapshot.host.cap_last_cap)
+    capabilities = _security.capabilities(one.init, one.own, default=default, full=full)
     confinement: Confinement | None = snapshot.confinements.get(one.init.pid)
     namespaces = _namespaces(snapshot, one, sharing)
     user = namespaces["user"]
     paths: dict[str, bytes] = {}
     chains: dict[str, Chain] = defaultdict(Chain)
     for index, hierarchy in enumerate(snapshot.hierarchies):
-        own = own_cgroups(one, hierarchy)
-        if not own:
+        own, above = own_cgroups(one, hierarchy)
+        if not own and not above:
             continue
-        path = own[-1]
+        path = own[-1] if own else above[0]
         chain = Chain(
             own=tuple(snapshot.cgroups.get((index, level)) for level in own),
-            above=tuple(snapshot.cgroups.get((index, level)) for level in ancestors(path)[1:]),
+            above=tuple(snapshot.cgroups.get((index, level)) for level in above),
         )
         for controller in hierarchy.controllers:
             paths[controller] = path
@@ -174,34 +225,117 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
             # cpu.stat and pressure are there on v2 even where no cpu controller is.
             chains.setdefault("cpu", chain)
     # On a hybrid host an engine may leave a container in the root of the v2 hierarchy; then v1 names it.
-    path = paths[""] if recognise(paths.get("", b"")) else paths.get("memory", match.path)
+    limits = _limits.limits(
+        chains["cpu"],
+        chains["cpuset"],
+        chains["memory"],
+        chains["pids"],
+        cpus_online=snapshot.host.cpus_online,
+        host_memory=snapshot.host.memory_bytes,
+    )
+    security = _security.security(
+        one.init.status,
+        confinement,
+        everything=capabilities.everything,
+        host_user_namespace=user.host if user else None,
+    )
+    init = _init(snapshot, one.init)
+    path = paths[""] if paths.get("", b"/") != b"/" else paths.get("memory", match.path)
     governing = next((h for h in snapshot.hierarchies if "memory" in h.controllers), snapshot.hierarchies[0])
     return Container(
         id=match.id,
-        name=said.name,
-        kind="container",
-        runtime=match.runtime,
+        name=said.name or (match.id if one.kind == "container" and _CHOSEN.fullmatch(match.id) else None),
+        kind=_kind(one, said, pod),
+        runtime=runtime,
         image=said.image,
         labels=said.labels,
         created_at=said.created_at,
+        pod=pod,
+        parent=one.parent,
+        evidence=_evidence(one, said),
         cgroup_path=path,
         cgroup_version=governing.version,
         cgroup_paths=paths,
-        init=_init(snapshot, one.init),
+        init=init,
         pids=tuple(process.pid for process in one.processes),
         namespaces=namespaces,
         capabilities=capabilities,
-        security=_security.security(
-            one.init.status,
-            confinement,
-            everything=capabilities.everything,
-            host_user_namespace=user.host if user else None,
-        ),
-        limits=_limits.limits(
-            chains["cpu"], chains["cpuset"], chains["memory"], chains["pids"], snapshot.host.cpus_online
-        ),
+        security=security,
+        limits=limits,
+        others=_others(chains),
+        device_rules=_device_rules(chains),
+        contradiction=_limits.contradicted(chains["memory"], limits.effective_memory.max),
         usage=_limits.usage(chains["cpu"], chains["cpuacct"], chains["memory"], chains["pids"]),
+        declared=said.wanted,
+        declared_source=said.source,
+        drift=None
+        if said.wanted is None
+        else drift(
+            said.wanted,
+            limits,
+            capabilities,
+            security,
+            host_namespaces={kind: found.host if found else None for kind, found in namespaces.items()},
+            init_uid=init.uid,
+            full=full,
+            cgroup=path,
+        ),
     )
+
+
+def _others(chains: dict[str, Chain]) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
+    """Control files that are set and have no field of their own, by name."""
+    found = {
+        file: lines
+        for chain in chains.values()
+        for cgroup in chain.own
+        if cgroup is not None
+        for file, lines in cgroup.others
+        if file != DEVICES
+    }
+    return tuple(sorted(found.items()))
+
+
+def _device_rules(chains: dict[str, Chain]) -> tuple[bytes, ...] | None:
+    """v1's ``devices.list``; ``None`` on v2, where the rules are a BPF program that cannot be read."""
+    own = chains["devices"].own if "devices" in chains else ()
+    found = [lines for cgroup in own if cgroup is not None for file, lines in cgroup.others if file == DEVICES]
+    return found[0] if found else None
+
+
+def _pod(by_path: Pod | None, said: Pod | None) -> Pod | None:
+    """The path's word on uid and class, the state file's on everything; a file knows more, the path cannot lie."""
+    if by_path is None or said is None:
+        return by_path or said
+    return Pod(*(mine if mine is not None else theirs for mine, theirs in zip(by_path, said, strict=True)))
+
+
+# What engines run to hold a pod's namespaces open.
+_PAUSE = (b"pause", b"catatonit", b"podman-pause")
+
+
+def _kind(one: Group, said: Declaration, pod: Pod | None) -> str:
+    if one.kind == "container" and pod is not None:
+        alone = len(one.processes) == 1 and one.init.comm in _PAUSE
+        if said.pause or (said.pause is None and alone):
+            return "pause"
+    return one.kind
+
+
+def _evidence(one: Group, said: Declaration) -> tuple[tuple[str, str], ...]:
+    """How it is known that this is a container, and whose: (what says so, what it says)."""
+    found = []
+    if one.kind == "isolate":
+        found.append(("namespaces", one.match.id))
+    elif one.claim is not None:
+        found.append(("state file", one.claim.source))
+    if one.kind == "container" and (one.claim is None or one.claim.cgroup is not None):
+        found.append(("cgroup path", os.fsdecode(one.match.path)))
+    if said.source and (one.claim is None or said.source != one.claim.source):
+        found.append(("state file", said.source))
+    if one.parent is not None:
+        found.append(("ancestor", one.parent))
+    return tuple(found)
 
 
 def _init(snapshot: Snapshot, process: Process) -> Init:
@@ -212,11 +346,12 @@ def _init(snapshot: Snapshot, process: Process) -> Init:
         ns_pid=status.nspid[-1] if status and status.nspid else None,
         started_at=None if boot is None else boot + process.starttime / CLOCK_TICKS,
         uid=status.uid.effective if status else None,
+        gid=status.gid.effective if status else None,
         comm=process.comm,
     )
 
 
-def _sharing(groups: list[Group]) -> dict[tuple[str, int], tuple[str, ...]]:
+def _sharing(groups: Sequence[Group]) -> dict[tuple[str, int], tuple[str, ...]]:
     """Which containers have which namespace: ids by type and inode."""
     found: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     for one in groups:

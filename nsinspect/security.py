@@ -58,9 +58,10 @@ class Security:
     uid_map: tuple[IdMapLine, ...] | None
     gid_map: tuple[IdMapLine, ...] | None
     read_only_rootfs: bool | None
+    masked_paths: bool | None
 
 
-def capabilities(init: Process, members: Iterable[Process], *, default: int, full: int | None) -> Capabilities:
+def capabilities(init: Process, members: Iterable[Process], *, default: int | None, full: int | None) -> Capabilities:
     """Init's sets, and the members that differ from them.  ``default`` is the engine's, ``full`` :func:`full_set`."""
     status = init.status
     if status is None:
@@ -81,8 +82,8 @@ def capabilities(init: Process, members: Iterable[Process], *, default: int, ful
         inheritable=status.cap_inh,
         bounding=status.cap_bnd,
         ambient=status.cap_amb,
-        added=status.cap_bnd & ~default,
-        dropped=default & ~status.cap_bnd,
+        added=None if default is None else status.cap_bnd & ~default,
+        dropped=None if default is None else default & ~status.cap_bnd,
         everything=None if full is None else status.cap_bnd & full == full,
         outliers=tuple(
             outlier for member in members if member.status and (outlier := _outlier(member, member.status, status))
@@ -133,6 +134,7 @@ def security(
         uid_map=confinement.uid_map if confinement else None,
         gid_map=confinement.gid_map if confinement else None,
         read_only_rootfs=_read_only_root(mounts),
+        masked_paths=_masked(mounts),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nsinspect.cgroupfs import Cgroup, Hierarchy
-from nsinspect.declarations import Declaration
+from nsinspect.declarations import Claim, Declaration
 from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine, IdMapLine, Mount, Status
 
@@ -19,13 +19,21 @@ VERSION = 1
 
 
 class Issue(NamedTuple):
-    """Something that could not be learnt.  ``kind``: denied, malformed, unreadable, or not_offered (this kernel has
-    no such file, which is no failure).  ``pids`` are the processes it is about, if it is about any."""
+    """Something that could not be learnt, or is not what it seems.  ``pids`` are the processes it is about, if it is
+    about any.
+
+    ``kind``: denied, malformed and unreadable are failures (:data:`FAILURES`).  not_offered: this kernel has no such
+    file.  private_namespace: the view itself is narrowed, so there may be containers that cannot be seen.  spoofed: a
+    cgroup inside a container is named like one of an engine.  contradiction: two of the kernel's own files disagree.
+    """
 
     kind: str
     path: str
     detail: str
     pids: tuple[int, ...] = ()
+
+
+FAILURES = frozenset(("denied", "malformed", "unreadable"))
 
 
 class Process(NamedTuple):
@@ -75,7 +83,8 @@ class Snapshot:
     """Everything one pass over a host read.
 
     ``captured_at`` is in seconds since the epoch.  ``cgroups`` has, by index into ``hierarchies`` and path, the cgroup
-    of every container and all its ancestors.  ``declarations`` are by (engine, container id).  ``vanished`` counts
+    of every container and all its ancestors.  ``claims`` are the containers that state files tell of, and
+    ``declarations``, by (runtime, container id), what they say of those that run.  ``vanished`` counts
     processes and cgroups that went away while they were read.
     """
 
@@ -86,6 +95,7 @@ class Snapshot:
     processes: tuple[Process, ...]
     confinements: Mapping[int, Confinement]
     cgroups: Mapping[tuple[int, bytes], Cgroup]
+    claims: tuple[Claim, ...]
     declarations: Mapping[tuple[str, str], Declaration]
     issues: tuple[Issue, ...] = ()
     vanished: int = field(default=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nsinspect.errors import KernelError, Unreadable
 from nsinspect.kernfs import Roots, meaning_of
@@ -27,10 +27,12 @@ _RESOLVE_IN_ROOT = 0x10
 class Reader:
     """State files of the host below ``roots``; satisfies :class:`nsinspect.runtimes.base.StateFiles`.
 
-    Each file is read once in the life of a reader, because podman keeps all its containers in one.
+    ``complain`` is told of what an engine could do without.  Each file is read once in the life of a reader, because
+    podman keeps all its containers in one.
     """
 
-    def __init__(self, roots: Roots, host_mounts: Iterable[Mount]) -> None:
+    def __init__(self, roots: Roots, host_mounts: Iterable[Mount], complain: Callable[[KernelError], None]) -> None:
+        self.complain = complain
         self._root = roots.root
         self._at_root = roots.at_root
         self._mounts = tuple(host_mounts)
@@ -48,6 +50,20 @@ class Reader:
             raise known
         return known
 
+    def entries(self, path: str) -> list[str]:
+        """See :meth:`nsinspect.runtimes.base.StateFiles.entries`."""
+        try:
+            fd = self._open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+            try:
+                return sorted(os.listdir(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            meaning = meaning_of(error.errno)
+            if meaning is None:
+                return []
+            raise meaning(path, error.strerror or f"error {error.errno}") from error
+
     def host_path(self, mount: Mount) -> str | None:
         """See :meth:`nsinspect.runtimes.base.StateFiles.host_path`."""
         for host in self._mounts:
@@ -60,7 +76,7 @@ class Reader:
         if "\0" in path:
             raise Unreadable(path, "no path can hold a NUL")
         try:
-            fd = self._open(path)
+            fd = self._open(path, _FLAGS)
         except OSError as error:
             meaning = meaning_of(error.errno)
             if meaning is None:
@@ -82,12 +98,12 @@ class Reader:
         finally:
             os.close(fd)
 
-    def _open(self, path: str) -> int:
+    def _open(self, path: str, flags: int) -> int:
         if self._at_root:
-            return os.open(path, _FLAGS)
+            return os.open(path, flags)
         top = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _open_in_root(top, path)
+            return _open_in_root(top, path, flags)
         finally:
             os.close(top)
 
@@ -98,11 +114,11 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def _open_in_root(top: int, path: str) -> int:
+def _open_in_root(top: int, path: str, flags: int) -> int:
     """openat2(2) since Linux 5.6, which Python does not offer: every link, ``..`` and absolute path stays below
     ``top``.  Raises ``OSError``; an older kernel gives ENOSYS, and then nothing is opened at all."""
     libc = ctypes.CDLL(None, use_errno=True)
-    how = _OpenHow(_FLAGS, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    how = _OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     name = ctypes.c_char_p(os.fsencode(path))
     fd = libc.syscall(_OPENAT2, ctypes.c_int(top), name, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
     if fd < 0:

@@ -1,6 +1,8 @@
 """Copy exactly the kernel and state files that nsinspect reads on this host into a directory that ``--root`` takes.
 
-    sudo python tools/capture_host.py tests/fixtures/hosts/NAME
+    sudo python tools/capture_host.py tests/fixtures/hosts/NAME [CONTAINER...]
+
+Without containers named: all of them.
 
 For fixtures: small (containers, their ancestors and PIDs 1 and 2) and with nothing secret (no environ, no cmdline, and
 neither environment nor arguments from an engine's state files).  Refuses to write into a directory that exists.
@@ -50,6 +52,7 @@ class Recorder:
         Directory.read = lambda d, name, *a: note(f"{d.path}/{name}", read(d, name, *a))  # type: ignore
         Directory.read_rendered = lambda d, name: note(f"{d.path}/{name}", rendered(d, name))  # type: ignore
         Directory.readlink = note_link  # type: ignore
+        Directory.readlinks = lambda d, names: tuple(note_link(d, name) for name in names)  # type: ignore
         statefiles.Reader.read = lambda r, path: note(path, without_secrets(state(r, path)))  # type: ignore
 
 
@@ -66,30 +69,35 @@ def without_secrets(data: bytes | None) -> bytes | None:
     return json.dumps(clean(json.loads(data)), indent=1).encode()
 
 
-def wanted_pids(snapshot: Snapshot) -> set[int]:
-    """Members of containers, the processes that started them, and the two every host has."""
+def choose(snapshot: Snapshot, names: set[str]) -> tuple[set[int], set[str]]:
+    """Pids of the members of chosen containers, of the processes that started them, and of the two every host has;
+    and the ids of the containers that were not chosen."""
     parents = {process.pid: process.ppid for process in snapshot.processes}
-    wanted = {1, 2}
-    for found in group(snapshot.processes):
+    wanted, others = {1, 2}, set()
+    for found in group(snapshot.processes, snapshot.claims, snapshot.host.namespaces, isolates=not names).groups:
+        said = snapshot.declarations.get((found.match.runtime, found.match.id))
+        if names and (said is None or said.name not in names):
+            others.add(found.match.id)
+            continue
         for process in found.processes:
             pid = process.pid
             while pid in parents and pid not in wanted:
                 wanted.add(pid)
                 pid = parents[pid]
-    return wanted
+    return wanted, others
 
 
 def main() -> None:
     """Collect once, then write what was read."""
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} DIRECTORY")
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {sys.argv[0]} DIRECTORY [CONTAINER...]")
     target = Path(sys.argv[1])
     if target.exists():
         sys.exit(f"{target}: exists already; a capture never overwrites one")
     recorder = Recorder()
     recorder.install()
-    snapshot = collect(Roots())
-    pids = wanted_pids(snapshot)
+    snapshot = collect(Roots(), isolates=True)
+    pids, others = choose(snapshot, set(sys.argv[2:]))
     own = f"/proc/{os.getpid()}/"
     for path in PSUTIL_READS:
         # Only the first read of /proc/stat's many lines is of use; interrupt counts are long and say nothing here.
@@ -98,12 +106,13 @@ def main() -> None:
     for path, data in recorder.files.items():
         # Our own mount table was read to find the cgroups; on a captured host PID 1's stands for it.
         where = path.replace(own, "/proc/1/") if path == f"{own}mountinfo" else path
-        if keep(where, pids):
+        if keep(where, pids, others):
             place = target / where.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
     for path, link in recorder.links.items():
-        if keep(path, pids) and not path.endswith("/self"):
+        # A link to / would lead whatever walks the fixtures around the whole machine.
+        if keep(path, pids, others) and not path.endswith("/self") and link != b"/":
             place = target / path.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(os.fsdecode(link))
@@ -111,8 +120,10 @@ def main() -> None:
         (target / hierarchy.point.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
 
-def keep(path: str, pids: set[int]) -> bool:
-    """Whether a path is of the host itself or of a process that is wanted."""
+def keep(path: str, pids: set[int], others: set[str]) -> bool:
+    """Whether a path is of the host itself or of a process or container that is wanted."""
+    if any(other in path for other in others):
+        return False
     first = path.removeprefix("/proc/").partition("/")[0]
     return not (path.startswith("/proc/") and first.isdigit()) or int(first) in pids
 

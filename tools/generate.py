@@ -15,10 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nsinspect import fields
-from nsinspect.views import document
-
 HERE = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HERE))
+
+from nsinspect import fields  # noqa: E402
+from nsinspect.views import document  # noqa: E402
+from tests.live.flag_files import ROWS  # noqa: E402
+
 HOSTS = HERE / "tests/fixtures/hosts"
 GOLDEN = HERE / "tests/golden"
 
@@ -75,6 +78,27 @@ def reference() -> tuple[Path, str]:
     return HERE / "docs/json.md", "\n".join(lines) + "\n"
 
 
+def flags_page() -> tuple[Path, str]:
+    """The page that says what each flag becomes; the live tier proves every row of it."""
+    lines = [
+        "# What a Docker flag becomes",
+        "",
+        "Made from `tests/live/flag_files.py` by `make generate`; the live tests start a container with each flag and",
+        "compare the kernel's files, on v1 (Docker) and on v2 (podman), and the field. Swap is swap alone: v1 counts",
+        "memory and swap together. A weight is made from shares by one of three formulas: 20 by the linear one, 59 by",
+        "the one in use since 2025; `limits.cpu.own.weight_as_shares` says which shares it may have been. The metric",
+        "names are those of the exporter to come.",
+        "",
+        "| flag | v1 | v2 | field | metric |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in ROWS:
+        v1 = "<br>".join(f"`{file}` {value}" for file, value in row.v1)
+        v2 = "<br>".join(f"`{file}` {' or '.join(values)}" for file, values in row.v2)
+        lines.append(f"| `{row.flag}` | {v1} | {v2} | `{row.field}` = {json.dumps(row.value)} | `{row.metric}` |")
+    return HERE / "docs/flags.md", "\n".join(lines) + "\n"
+
+
 def type_name(schema: dict[str, Any]) -> str:
     """A schema in a word or two."""
     if "enum" in schema:
@@ -107,7 +131,7 @@ def main() -> None:
     """Write, or check."""
     check = "--check" in sys.argv[1:]
     stale = []
-    for path, text in [schema_file(), reference(), readme(), *goldens()]:
+    for path, text in [schema_file(), reference(), flags_page(), readme(), *goldens()]:
         if path.exists() and path.read_text() == text:
             continue
         stale.append(str(path.relative_to(HERE)))

@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 
-from nsinspect.runtimes import docker, podman
-from nsinspect.runtimes.base import Engine, Match
+from nsinspect.declarations import Pod
+from nsinspect.runtimes import (
+    containerd,
+    crio,
+    crun,
+    docker,
+    garden,
+    kubernetes,
+    libvirt_lxc,
+    lxc,
+    nerdctl,
+    nomad,
+    nspawn,
+    podman,
+    runc,
+)
+from nsinspect.runtimes.base import Engine
 
-ENGINES: tuple[Engine, ...] = tuple(cast("Engine", module) for module in (docker, podman))
+_OF_HEX_IDS = (docker, containerd, nerdctl, crio, podman)
+_OF_FREE_NAMES = (runc, crun, libvirt_lxc, lxc, nspawn, nomad, garden)
+
+ENGINES: tuple[Engine, ...] = tuple(cast("Engine", module) for module in (*_OF_HEX_IDS, *_OF_FREE_NAMES, kubernetes))
+"""In the order in which they are asked: the most particular names first; :mod:`libvirt_lxc` before :mod:`lxc` and
+:mod:`nspawn`, whose names its own look like; :mod:`kubernetes` last, because its bare ids do not say whose they are."""
+
 BY_NAME = {engine.NAME: engine for engine in ENGINES}
 
 
-@lru_cache(maxsize=65536)
-def recognise(path: bytes) -> Match | None:
-    """The container that a cgroup path belongs to, by the engines' naming; ``None`` for the host and for helpers.
+class Match(NamedTuple):
+    """A cgroup that is one container.  ``path`` ends with the component that says so; ``payload`` is the cgroup that
+    the engine made below it for the processes, often the same; ``pod`` is what the path above tells of its pod."""
 
-    The outermost match counts: what lies below it, the container may have named itself.
+    runtime: str
+    id: str
+    path: bytes
+    payload: bytes
+    pod: Pod | None = None
+
+
+@lru_cache(maxsize=65536)
+def recognise(path: bytes) -> tuple[Match, ...]:
+    """The containers that a cgroup path leads through by the engines' naming, outermost first; empty for the host and
+    for helpers of engines.
+
+    Only the outermost is certain: what lies below it, the container may have named itself.
     """
     components = path.split(b"/")
+    chain: list[Match] = []
     for index, component in enumerate(components):
+        if component.endswith(b" (deleted)"):  # what the kernel adds for a zombie whose cgroup is gone
+            break
+        above = tuple(components[1:index])
         for engine in ENGINES:
-            if engine.is_helper(component):
-                return None
-            found = engine.container_id(component, components[index - 1] if index else b"")
+            if engine.is_helper(component, above):
+                # nspawn's own processes are below the unit that is named after the container, and not in the container.
+                above_it = engine.NAME == nspawn.NAME and chain and chain[-1].runtime == nspawn.NAME
+                return tuple(chain[:-1] if above_it else chain)
+            found = engine.container_id(component, above)
             if found is not None:
                 end = index + 1
                 below = components[end : end + 1]
                 payload = end + 1 if below and below[0] in engine.PAYLOADS else end
-                return Match(engine.NAME, found, b"/".join(components[:end]), b"/".join(components[:payload]))
-    return None
+                whole, inner = b"/".join(components[:end]), b"/".join(components[:payload])
+                pod = kubernetes.pod_of((*above, component)) or podman.pod_of(above)
+                chain.append(Match(engine.NAME, found, whole, inner, pod))
+                break
+    return tuple(chain)

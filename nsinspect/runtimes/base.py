@@ -2,55 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from nsinspect.declarations import Declaration
-from nsinspect.errors import Malformed
+from nsinspect.declarations import Claim, Declaration
+from nsinspect.errors import KernelError
 from nsinspect.procfs import Mount
 
-
-class Match(NamedTuple):
-    """A cgroup that an engine's naming says is one container.  ``path`` ends with the component that says so;
-    ``payload`` is the cgroup that the engine made below it for the processes, often the same."""
-
-    runtime: str
-    id: str
-    path: bytes
-    payload: bytes
+Above = tuple[bytes, ...]
+"""The components of a cgroup path above the one in question, outermost first."""
 
 
 class StateFiles(Protocol):
-    """How an engine reads its state, provided by the collector."""
+    """How an engine reads its state, provided by the collector.
+
+    Both raise :class:`nsinspect.errors.KernelError` when something is there and cannot be had.
+    """
 
     def read(self, path: str) -> bytes | None:
-        """A regular file of the host, bounded in size, or ``None`` when there is none.
+        """A regular file of the host, bounded in size, or ``None`` when there is none."""
 
-        Raises :class:`nsinspect.errors.KernelError` when it is there and cannot be had.
-        """
+    def entries(self, path: str) -> list[str]:
+        """Names in a directory of the host, sorted; empty when there is none."""
+
+    def complain(self, error: KernelError) -> None:
+        """Tell of a file that could not be had where an answer can be given without it."""
 
     def host_path(self, mount: Mount) -> str | None:
         """Where the root of a container's bind mount is on the host, ``None`` when no host mount shows it."""
+
+
+class Traces(NamedTuple):
+    """What leads from a running container to its engine's files: its id, its init's pid, the mounts its init sees, and
+    the working directory of its monitor (conmon, a shim), which is the engine's folder for it."""
+
+    id: str
+    pid: int
+    mounts: tuple[Mount, ...]
+    monitor_cwd: str | None
 
 
 class Engine(Protocol):
     """The seam: a module under ``runtimes/`` that has these names is an engine."""
 
     NAME: str
-    PAYLOADS: tuple[bytes, ...]
-    """Names of the cgroup that this engine may make below the container's for its processes."""
     DEFAULT_CAPABILITIES: int
     """Mask of the bounding set this engine gives when nobody asks."""
+    PAYLOADS: tuple[bytes, ...]
+    """Names of the cgroup that this engine may make below the container's for its processes."""
 
-    def container_id(self, component: bytes, parent: bytes) -> str | None:
-        """The container's id when one component of a cgroup path, below ``parent``, is this engine's; else ``None``."""
+    def container_id(self, component: bytes, above: Above) -> str | None:
+        """The container's id when one component of a cgroup path is this engine's; else ``None``."""
 
-    def is_helper(self, component: bytes) -> bool:
+    def is_helper(self, component: bytes, above: Above) -> bool:
         """Whether a component holds this engine's own processes for a container (conmon), which are no container."""
 
-    def declaration(self, files: StateFiles, container: str, mounts: tuple[Mount, ...]) -> Declaration | None:
-        """What the engine wrote down of a container; ``mounts`` are those its init sees.
+    def claims(self, files: StateFiles) -> Iterable[Claim]:
+        """Containers that this engine's state files in their usual place tell of, for those whose cgroup's name says
+        nothing.  Raises :class:`nsinspect.errors.KernelError`."""
+
+    def declaration(self, files: StateFiles, traces: Traces) -> Declaration | None:
+        """What the engine wrote down of a container, ``None`` when it knows nothing of it.
 
         Raises :class:`nsinspect.errors.KernelError` when a file is there and cannot be read or understood.
         """
@@ -73,19 +86,3 @@ def folders_behind(
             if match and match[1] not in found:
                 found.append(match[1])
     return found
-
-
-def parse_json(data: bytes, path: str) -> object:
-    """JSON of a state file.  Raises ``Malformed`` naming the file."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise Malformed(data, "JSON", path) from None
-
-
-def parse_object(data: bytes, path: str) -> dict[str, object]:
-    """A JSON object of a state file.  Raises ``Malformed`` naming the file."""
-    value = parse_json(data, path)
-    if not isinstance(value, dict):
-        raise Malformed(data, "a JSON object", path)
-    return value

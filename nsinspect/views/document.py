@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 from nsinspect import fields, safe
 from nsinspect.fields import Field, Schema
+from nsinspect.locate import Located
 from nsinspect.model import Container, Model
-from nsinspect.snapshot import Issue
+from nsinspect.snapshot import FAILURES, Issue
 
 T = TypeVar("T")
 SCHEMA_VERSION = 1
+_DRIFT_KEYS = ("id", "name", "runtime", "cgroup.path", "declared", "drift")
 
 
 def list_document(model: Model, containers: Iterable[Container]) -> str:
@@ -23,6 +25,17 @@ def list_document(model: Model, containers: Iterable[Container]) -> str:
 def show_document(model: Model, container: Container, issues: Iterable[Issue]) -> str:
     """What ``show --json`` prints."""
     return _document(model, {"container": _object(fields.CONTAINER, container)}, issues)
+
+
+def drift_document(model: Model, containers: Iterable[Container], issues: Iterable[Issue]) -> str:
+    """What ``drift --json`` prints: of each container who it is, what was declared and what drifted."""
+    rows = [row for row in fields.CONTAINER if row.key in _DRIFT_KEYS]
+    return _document(model, {"drift": [_object(rows, container) for container in containers]}, issues)
+
+
+def pid_document(model: Model, processes: Iterable[Located], issues: Iterable[Issue]) -> str:
+    """What ``pid --json`` prints."""
+    return _document(model, {"processes": [_object(fields.PROCESS, one) for one in processes]}, issues)
 
 
 def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue]) -> str:
@@ -61,7 +74,7 @@ def _safe(value: Any) -> Any:
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of every document."""
     issue = fields.exactly(
-        kind={"enum": ["denied", "malformed", "unreadable", "not_offered"]},
+        kind={"enum": [*sorted(FAILURES), "contradiction", "not_offered", "private_namespace", "spoofed"]},
         path=fields.TEXT,
         detail=fields.TEXT,
         pids=fields.PIDS,
@@ -73,6 +86,8 @@ def json_schema() -> Schema:
         "issues": fields.listed(issue),
     }
     container = {"$ref": "#/$defs/container"}
+    processes = fields.listed(_schema(fields.PROCESS))
+    drifts = _schema(row for row in fields.CONTAINER if row.key in _DRIFT_KEYS)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:nsinspect:schema:1",
@@ -81,6 +96,8 @@ def json_schema() -> Schema:
         "oneOf": [
             {"description": "nsinspect list", **fields.exactly(**common, containers=fields.listed(container))},
             {"description": "nsinspect show", **fields.exactly(**common, container=container)},
+            {"description": "nsinspect drift", **fields.exactly(**common, drift=fields.listed(drifts))},
+            {"description": "nsinspect pid", **fields.exactly(**common, processes=processes)},
         ],
         "$defs": {"container": _schema(fields.CONTAINER)},
     }

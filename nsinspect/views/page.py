@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nsinspect import safe
+from nsinspect import safe, shares
 from nsinspect.cgroupfs import Limit, format_cpu_list
 from nsinspect.limits import Bound
+from nsinspect.locate import Located
 from nsinspect.model import Container, Model
 from nsinspect.security import Security
 from nsinspect.snapshot import Issue
@@ -24,7 +25,9 @@ from nsinspect.views.words import (
     bar,
     binary_bytes,
     console,
+    drift_words,
     duration,
+    full_name,
     limit,
     name_of,
     number,
@@ -58,18 +61,30 @@ def show_page(model: Model, container: Container, issues: Sequence[Issue], *, wi
 
 def _who(model: Model, container: Container) -> list[Text]:
     init = container.init
-    first = [safe.text(container.runtime), short_id(container.id)]
+    kind = {"container": "", "pause": "pause container of ", "isolate": "isolate, "}[container.kind]
+    first = [kind + safe.text(container.runtime), short_id(container.id)]
     if container.image:
         first.append(f"image {safe.text(container.image)}")
     first.append(f"up {duration(age(model, container))}")
-    title = Text(safe.text(container.name or short_id(container.id)), "bold")
+    name = full_name(container)
+    title = Text(short_id(container.id) if name == "-" else name, "bold")
     title.append(" · " + " · ".join(first), "not bold")
     count = len(container.pids)
     second = [
         f"init {init.pid} {safe.text(init.comm)}, {_uid(container)}",
         f"{count} process{'es' if count != 1 else ''}",
     ]
-    return [title, Text(" · ".join(second)), Text(f"cgroup {safe.text(container.cgroup_path)}")]
+    around = []
+    if container.pod:
+        pod = container.pod
+        words = [f"pod {safe.text(pod.name or pod.uid or '?')}"]
+        words += [f"namespace {safe.text(pod.namespace)}"] if pod.namespace else []
+        words += [f"{safe.text(pod.qos)} class"] if pod.qos else []
+        around.append(", ".join(words))
+    if container.parent:
+        around.append(f"inside {name_of(model, container.parent)}")
+    lines = [title, Text(" · ".join(second)), *([Text(" · ".join(around))] if around else [])]
+    return [*lines, Text(f"cgroup {safe.text(container.cgroup_path)}")]
 
 
 def _uid(container: Container) -> str:
@@ -90,9 +105,9 @@ def _can_do(container: Container) -> list[Text]:
             f"{count or 'no'} capabilit{'y' if count == 1 else 'ies'}",
             "bold red" if found.everything else "",
         )
-        if found.added and found.everything:
+        if found.everything and found.added != 0:
             first.append(": all this host has")
-        elif count:
+        elif count and found.added is not None:
             first.append(f": {container.runtime}'s default")
             if found.added:
                 first.append(", + " + " ".join(plain_capabilities(found.added)), "bold red")
@@ -101,7 +116,17 @@ def _can_do(container: Container) -> list[Text]:
         if found.effective is not None and found.effective != found.bounding:
             now = found.effective.bit_count()
             first.append(f" · init uses {now or 'none'} of them now" if count else "")
-    return [first, _confinement(security)]
+    return [first, _confinement(security), _devices(container)]
+
+
+def _devices(container: Container) -> Text:
+    rules = container.device_rules
+    if rules is None:
+        v1 = "devices" in container.cgroup_paths
+        return Text("devices: unknown" if v1 else "devices: rules are BPF programs, which cannot be read")
+    if rules == (b"a *:* rwm",):
+        return Text("devices: ALL", "bold red")
+    return Text(f"devices: {len(rules)} rules")
 
 
 def _confinement(security: Security) -> Text:
@@ -170,6 +195,12 @@ def _may_use(container: Container) -> list[Text]:
     ]
     if limits.memory.reservation_bytes not in (None, 0):
         rows.insert(2, ("reserve", Text(limit(limits.memory.reservation_bytes))))
+    if container.others:
+        also = " · ".join(f"{file} {safe.text(b', '.join(lines))}" for file, lines in container.others)
+        rows.append(("also", Text(also)))
+    if container.usage.pressure:
+        waited = (f"{name} {found.some_us / 1e6:.1f} s" for name, found in container.usage.pressure.items())
+        rows.append(("waited", Text(" · ".join(waited))))
     if limits.memory.high_bytes not in (None, "max"):
         rows.insert(2, ("high", Text(limit(limits.memory.high_bytes))))
     return [Text(f"{name:8}") + sentence for name, sentence in rows]
@@ -192,7 +223,7 @@ def _cpu_sentence(container: Container) -> Text:
     if own.shares is not None:
         text.append(f" · {own.shares} shares")
     if own.weight is not None:
-        text.append(f" · weight {own.weight}")
+        text.append(f" · weight {own.weight}" + ("" if own.weight == 100 else _as_shares(own.weight)))
     if usage.cpu_seconds is not None:
         text.append(f" · {usage.cpu_seconds:.1f} s used")
     if usage.cpu_periods and usage.cpu_throttled_periods:
@@ -200,6 +231,12 @@ def _cpu_sentence(container: Container) -> Text:
             f" · throttled in {100 * usage.cpu_throttled_periods / usage.cpu_periods:.0f} % of periods", "bold red"
         )
     return text
+
+
+def _as_shares(weight: int) -> str:
+    """What an engine could have been told: never one number, because three formulas lead to a weight."""
+    meant = [f"{ends[0]}-{ends[1]} {name}" for name, ends in shares.shares_meant(weight).items() if ends]
+    return f" (shares {', '.join(meant)})" if meant else ""
 
 
 def _memory_sentence(container: Container) -> Text:
@@ -255,7 +292,43 @@ def _odd(container: Container, issues: Sequence[Issue]) -> list[Text]:
             lines.append(Text(f"{who} {verb} capabilities that init has not: {some_capabilities(more)}", "bold red"))
         else:
             lines.append(Text(f"{who} lacks capabilities that init has: {some_capabilities(outlier.missing)}"))
+    for one in container.drift or ():
+        where = f" in {safe.text(one.where)}" if one.where is not None else ""
+        lines.append(Text(f"drift: {drift_words(one)}{where}", "bold red"))
     lines += [Text(f"{i.kind}: {safe.text(i.path)}: {safe.text(i.detail)}") for i in issues if i.kind != "not_offered"][
         :ISSUES_SHOWN
     ]
     return lines or [Text("nothing")]
+
+
+# -- pid ---------------------------------------------------------------------------------------------------------------
+
+
+def pid_page(model: Model, processes: Sequence[Located], *, width: int | None, colour: bool) -> str:
+    """The answer of ``pid``: for each process whose it is, what says so, and which namespaces it is in."""
+    screen = console(width, colour)
+    for located in processes:
+        container = located.container
+        title = Text(f"{located.process.pid} {safe.text(located.process.comm)}", "bold")
+        if container is None:
+            title.append(" · the host, no container", "not bold")
+        else:
+            words = [full_name(container), safe.text(container.runtime), short_id(container.id)]
+            words += [container.kind] if container.kind != "container" else []
+            words += [f"inside {name_of(model, container.parent)}"] if container.parent else []
+            title.append(" · " + " · ".join(word for word in words if word != "-"), "not bold")
+        screen.print(title)
+        for says, what in located.evidence:
+            screen.print(Text(f"  {says} says {safe.text(what)}"), soft_wrap=width is None)
+        screen.print(Text("  namespaces " + _namespace_words(model, located)), soft_wrap=width is None)
+    return text_of(screen)
+
+
+def _namespace_words(model: Model, located: Located) -> str:
+    words = []
+    for kind, namespace in located.namespaces.items():
+        if namespace is None:
+            continue
+        whose = "host" if namespace.host else ", ".join(name_of(model, i) for i in namespace.shared_with) or "its own"
+        words.append(f"{kind} {namespace.inode} ({'?' if namespace.host is None else whose})")
+    return " · ".join(words) or "unknown"

@@ -20,6 +20,8 @@ from nsinspect.views.words import (
     binary_bytes,
     console,
     duration,
+    field_words,
+    full_name,
     name_of,
     number,
     short_id,
@@ -61,8 +63,8 @@ def list_table(model: Model, containers: Sequence[Container], *, width: int | No
 def _row(model: Model, container: Container) -> dict[str, str]:
     return {
         "ID": short_id(container.id),
-        "NAME": safe.text(container.name or "-"),
-        "RUNTIME": container.runtime,
+        "NAME": full_name(container),
+        "RUNTIME": container.runtime if container.kind == "container" else container.kind,
         "UP": duration(age(model, container)),
         "PROCS": str(len(container.pids)),
         "CPUS": _list_cpus(container),
@@ -106,12 +108,14 @@ def _list_memory(container: Container) -> str:
 
 def _list_caps(container: Container) -> str:
     found = container.capabilities
-    if found.bounding is None or found.added is None or found.dropped is None:
+    if found.bounding is None:
         return "?"
     if not found.bounding:
         return "none"
     if found.everything:
         return f"all {found.bounding.bit_count()}"
+    if found.added is None or found.dropped is None:
+        return str(found.bounding.bit_count())
     changes = [f"+{found.added.bit_count()}"] if found.added else []
     changes += [f"-{found.dropped.bit_count()}"] if found.dropped else []
     return " ".join(["default", *changes])
@@ -127,8 +131,16 @@ def _list_shares(model: Model, container: Container) -> str:
         if namespace.host and kind not in USUALLY_HOST:
             words.append(kind)
         elif namespace.shared_with and not namespace.host:
-            words.append(f"{kind}({name_of(model, namespace.shared_with[0])})")
+            words.append(f"{kind}({_sharer(model, container, namespace.shared_with)})")
     return " ".join(words) or "-"
+
+
+def _sharer(model: Model, container: Container, ids: tuple[str, ...]) -> str:
+    """Who else has a namespace: "pod" for those of the same pod, where sharing is the rule."""
+    others = [other for other in model.containers if other.id in ids]
+    if container.pod and all(other.pod and other.pod.uid == container.pod.uid for other in others):
+        return "pod"
+    return name_of(model, ids[0])
 
 
 def _list_notes(model: Model, containers: Sequence[Container], left_out: list[str]) -> list[str]:
@@ -137,7 +149,7 @@ def _list_notes(model: Model, containers: Sequence[Container], left_out: list[st
         notes.append("* imposed by a cgroup above the container: nsinspect show says which")
     if left_out:
         notes.append(f"not shown for want of room: {', '.join(left_out)}")
-    return [*notes, *_issue_notes(model.issues)]
+    return [*notes, *issue_notes(model.issues)]
 
 
 def _odd_words(container: Container) -> list[str]:
@@ -146,6 +158,8 @@ def _odd_words(container: Container) -> list[str]:
         words.append("privileged")
     elif container.security.seccomp == "disabled":
         words.append("no seccomp")
+    if container.drift:
+        words.append(f"drift: {', '.join(field_words(one.field) for one in container.drift)}")
     stronger = sum(1 for o in container.capabilities.outliers if o.extra or o.bounding_extra)
     if stronger:
         words.append(f"{stronger} process{'es' if stronger != 1 else ''} with more capabilities")
@@ -157,7 +171,8 @@ def _odd_words(container: Container) -> list[str]:
     return words
 
 
-def _issue_notes(issues: Sequence[Issue]) -> list[str]:
+def issue_notes(issues: Sequence[Issue]) -> list[str]:
+    """What could not be learnt, in a few lines."""
     notes = []
     failed = [issue for issue in issues if issue.kind != "not_offered"]
     denied = {pid for issue in failed if issue.kind == "denied" for pid in issue.pids}

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from nsinspect import capabilities, safe
 from nsinspect.cgroupfs import Limit
+from nsinspect.drift import Drift
 from nsinspect.model import Container, Model
 
 # Sharing these with the host is how engines start a container when nobody asks for anything else.
@@ -53,6 +54,14 @@ def name_of(model: Model, container_id: str) -> str:
         if container.id == container_id and container.name:
             return safe.text(container.name)
     return short_id(container_id)
+
+
+def full_name(container: Container) -> str:
+    """``namespace/pod/container`` of a Kubernetes container, else its name, else a dash."""
+    pod = container.pod
+    if pod and pod.namespace and pod.name:
+        return safe.text("/".join(part for part in (pod.namespace, pod.name, pod.container) if part))
+    return safe.text(container.name or "-")
 
 
 def short_id(container_id: str) -> str:
@@ -102,6 +111,44 @@ def binary_bytes(count: int | None) -> str:
 def limit(value: Limit | None) -> str:
     """A size, "NO LIMIT" or "unknown"."""
     return "unknown" if value is None else "NO LIMIT" if value == "max" else binary_bytes(value)
+
+
+_FIELDS = {
+    "limits.cpu.own.cores": "cpu",
+    "limits.cpu.own.cpuset": "cpuset",
+    "limits.cpu.own.shares": "cpu shares",
+    "limits.cpu.own.weight": "cpu weight",
+    "limits.memory.own.max_bytes": "memory",
+    "limits.memory.own.swap_max_bytes": "swap",
+    "limits.memory.own.reservation_bytes": "memory reservation",
+    "limits.pids.own.max": "pids",
+    "capabilities.bounding": "capabilities",
+    "security.seccomp": "seccomp",
+    "security.no_new_privs": "no-new-privileges",
+    "security.read_only_rootfs": "read-only root",
+    "init.uid": "user",
+}
+
+
+def field_words(field: str) -> str:
+    """What a person calls a field of the document."""
+    return _FIELDS.get(field, field.removeprefix("namespaces.") + " namespace")
+
+
+def drift_words(one: Drift) -> str:
+    """``swap: declared 0 B, enforced NO LIMIT``."""
+    if one.field == "capabilities.bounding":
+        more = [name for name in one.enforced if name not in one.declared]
+        return f"capabilities: not declared, and there: {' '.join(name.removeprefix('CAP_') for name in more)}"
+    return f"{field_words(one.field)}: declared {_value(one, one.declared)}, enforced {_value(one, one.enforced)}"
+
+
+def _value(one: Drift, value: object) -> str:
+    if one.field.endswith("_bytes") and (value == "max" or isinstance(value, int)):
+        return limit(value)
+    if value == "max":
+        return "NO LIMIT"
+    return number(value) if isinstance(value, float) else safe.text(str(value))
 
 
 def bar(share: float) -> str:

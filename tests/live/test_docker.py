@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from tests.live.docker import Docker
+from tests.live.flag_files import ROWS, Row
 from tests.live.flags import CASES, DEFAULT_14, Flags
 
 HERE = Path(__file__).parent
@@ -187,3 +188,17 @@ def test_make_run_shows_this_hosts_containers(started: dict[str, str]):
     )
 
     assert all(identity[:12] in answer.stdout for identity in started.values())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.flag)
+def test_a_flag_becomes_what_the_page_says(docker: Docker, ask: Ask, row: Row):
+    """docs/flags.md, row by row: the flag, the kernel's v1 files, and the field."""
+    identity = docker.run("row", *row.flag.split())
+    try:
+        for file, value in row.v1:
+            controller = file.partition(".")[0]
+            found = Path(f"/sys/fs/cgroup/{controller}/docker/{identity}/{file}").read_text().strip()
+            assert (file, found) == (file, value)
+        assert at(ask("show", "row")["container"], row.field) == row.value
+    finally:
+        docker("rm", "-f", "row")

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.live.flag_files import ROWS
 from tests.live.uml import V1, V2, Uml
 
 HERE = Path(__file__).parent
@@ -40,9 +41,24 @@ printf '{{'
 printf '"list": '; ask list --json
 printf ', "strict": '; ask list --json --strict >/dev/null && echo 0 || echo $?
 printf ', "oracle": '; {python} {here}/oracle.py
+printf ', "rows": {{'
+{rows}
+printf '"": 0}}'
 printf ', "inspect": '; podman inspect $(podman ps -q)
 printf '}}'
 ask show web >&2
+"""
+
+
+ROW = """
+id=$(podman run -d --network none {flag} bb sleep 1000)
+printf '"{number}": {{'
+for file in cpu.max cpu.weight memory.max memory.swap.max memory.low pids.max; do
+    at=/sys/fs/cgroup/libpod_parent/libpod-$id/$file
+    if [ -e $at ]; then printf '"%s": "%s", ' $file "$(cat $at)"; fi
+done
+printf '"document": '; ask show $id --json; printf '}},'
+podman rm -f -t 0 $id >&2
 """
 
 
@@ -53,7 +69,11 @@ def answers(request: pytest.FixtureRequest, rootfs: Path) -> dict[str, Any]:
         f"podman run -d --name {name} {'' if '--net' in flags else '--network none'} {flags} bb sleep 1000 >&2"
         for name, flags in CONTAINERS.items()
     )
-    words = {"rootfs": rootfs, "starts": starts, "python": shlex.quote(sys.executable), "here": HERE}
+    # cpuset is not in this kernel.
+    rows = "\n".join(
+        ROW.format(number=number, flag=row.flag) for number, row in enumerate(ROWS) if "cpuset" not in row.flag
+    )
+    words = {"rows": rows, "rootfs": rootfs, "starts": starts, "python": shlex.quote(sys.executable), "here": HERE}
     uml = Uml(cgroups={"v1": V1, "v2": V2}[request.param])
     found: dict[str, Any] = json.loads(uml.run(SCRIPT.format(**words), timeout=240))
     found["version"] = request.param
@@ -146,3 +166,21 @@ def test_namespaces_and_capabilities_are_what_other_tools_see(answers: dict[str,
     """lsns and getpcaps agree for every process of every container."""
     assert answers["oracle"]["differences"] == []
     assert answers["oracle"]["compared"] >= len(CONTAINERS) + 2
+
+
+def test_a_flag_becomes_what_the_page_says(answers: dict[str, Any]):
+    """docs/flags.md, row by row, on v2: the kernel's files, and the field."""
+    for number, row in enumerate(ROWS):
+        found = answers["rows"].get(str(number))
+        if found is None:
+            assert "cpuset" in row.flag
+            continue
+        if answers["version"] == "v2":
+            for file, values in row.v2:
+                assert found[file] in values, row.flag
+        document: Any = found["document"]["container"]
+        shares = row.field == "limits.cpu.own.shares"
+        for part in row.field.split("."):
+            document = document[part]
+        # Shares do not exist on v2; the weight says which they may have been.
+        assert document == (None if shares and answers["version"] == "v2" else row.value), row.flag

@@ -1,0 +1,304 @@
+"""Control files and hierarchies: v1, v2, hybrid, and every spelling of "no limit"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsinspect import cgroupfs
+from nsinspect.cgroupfs import CpuMax, Hierarchy, Pressure
+from nsinspect.errors import Malformed
+from nsinspect.procfs import CgroupLine, Mount
+
+FUZZ = settings(deadline=None, max_examples=80)
+
+V2 = Hierarchy(2, (), "/sys/fs/cgroup", b"/")
+MEMORY = Hierarchy(1, ("memory",), "/sys/fs/cgroup/memory", b"/")
+
+
+def mount(point: str, options: str = "rw", *, root: str = "/", kind: str = "cgroup") -> Mount:
+    """One mount, as mountinfo tells it."""
+    return Mount(b"0:30", root.encode(), point.encode(), b"rw", b"", kind.encode(), b"none", options.encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"max\n", "max", id="no limit"),
+        pytest.param(b"268435456\n", 268435456, id="a limit"),
+        pytest.param(b"0\n", 0, id="nothing at all is a limit"),
+        pytest.param(b"512", 512, id="no newline"),
+        pytest.param(b"18446744073709551615\n", 2**64 - 1, id="largest number"),
+    ],
+)
+def test_a_v2_limit_is_a_number_or_max(data: bytes, expected: object) -> None:
+    """``max`` stays a word and is never a large number."""
+    assert expected == cgroupfs.parse_limit(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"9223372036854771712\n", "max", id="4 KiB pages"),
+        pytest.param(b"9223372036854710272\n", "max", id="64 KiB pages"),
+        pytest.param(b"9223372036854775807\n", "max", id="old kernel"),
+        pytest.param(b"-1\n", "max", id="minus one"),
+        pytest.param(b"268435456\n", 268435456, id="a limit"),
+        pytest.param(b"4611686018427387904\n", 2**62, id="a silly limit is still one"),
+    ],
+)
+def test_every_v1_spelling_of_unlimited_is_max(data: bytes, expected: object) -> None:
+    """v1 spells "no limit" as the largest number of pages this kernel can count."""
+    assert expected == cgroupfs.parse_v1_limit(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"max 100000\n", CpuMax("max", 100000), id="no limit"),
+        pytest.param(b"50000 100000\n", CpuMax(50000, 100000), id="half a core"),
+        pytest.param(b"400000 50000", CpuMax(400000, 50000), id="eight cores"),
+    ],
+)
+def test_cpu_max_is_a_quota_and_a_period(data: bytes, expected: CpuMax) -> None:
+    """Both numbers are kept, because their quotient alone does not say how bursty the limit is."""
+    assert expected == cgroupfs.parse_cpu_max(data)
+
+
+NO_NUMBERS = (b"", b"\n", b"garbage", b"-2", b"18446744073709551616", b"9" * 5000, b"1.5", b"0x10", b"1 2", b"\xff\0")
+
+
+@pytest.mark.parametrize(
+    ("parse", "data"),
+    [
+        *((cgroupfs.parse_limit, data) for data in (*NO_NUMBERS, b"MAX", b"-1")),
+        *((cgroupfs.parse_v1_limit, data) for data in (*NO_NUMBERS, b"max")),
+        *((cgroupfs.parse_cfs_quota, data) for data in (*NO_NUMBERS, b"max", b"0")),
+        *((cgroupfs.parse_cfs_period, data) for data in (*NO_NUMBERS, b"-1", b"0")),
+        *((cgroupfs.parse_cpu_max, data) for data in (b"50000", b"max", b"", b"0 100000", b"50000 0", b"max 0")),
+        *((cgroupfs.parse_cpu_max, data) for data in (b"max max", b"1 2 3", b"-1 100000", b"18446744073709551616 1")),
+        *((cgroupfs.parse_cpu_list, data) for data in (b"a", b"3-1", b"-1", b"0,,1", b"0-99999", b"0-3:1/2")),
+        *((cgroupfs.parse_cpu_list, data) for data in (b"1-", b"+1_0", b"1_0", b"0-+1", b"9" * 5000)),
+        *((cgroupfs.parse_pressure, data) for data in (b"", b"full avg10=0.00 total=1\n", b"some avg10=0.00\n")),
+        *((cgroupfs.parse_flat_keyed, data) for data in (b"", b"garbage\n", b"usage_usec \n", b"usage_usec x\n")),
+        *((cgroupfs.parse_flat_keyed, b"nr_periods 1\nusage_usec " + n) for n in (b"", b"-1", b"9" * 25, b"9" * 5000)),
+    ],
+)
+def test_a_control_file_of_another_shape_is_malformed(parse: Callable[[bytes], object], data: bytes) -> None:
+    """Zero quotas and periods, overflow, signs and garbage are refused: a wrong limit is worse than none."""
+    with pytest.raises(Malformed):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "quota"), [(b"-1\n", "max"), (b"50000\n", 50000), (b"18446744073709551615", 2**64 - 1)]
+)
+def test_a_v1_quota_of_minus_one_is_no_limit(data: bytes, quota: object) -> None:
+    """v1 splits ``cpu.max`` over two files and spells unlimited -1."""
+    assert quota == cgroupfs.parse_cfs_quota(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"\n", (), id="empty means as the parent"),
+        pytest.param(b"0\n", (0,), id="one"),
+        pytest.param(b"0-2,7\n", (0, 1, 2, 7), id="range and single"),
+        pytest.param(b"7,0-1,1\n", (0, 1, 7), id="unsorted and twice"),
+    ],
+)
+def test_a_cpu_list_is_every_cpu_once_in_order(data: bytes, expected: tuple[int, ...]) -> None:
+    """Two spellings of one set are equal."""
+    assert expected == cgroupfs.parse_cpu_list(data)
+
+
+@FUZZ
+@given(st.sets(st.integers(0, 300), max_size=40).map(sorted).map(tuple))
+def test_a_cpu_list_survives_being_written(cpus: tuple[int, ...]) -> None:
+    """What is shown is what the kernel would accept back."""
+    assert cpus == cgroupfs.parse_cpu_list(cgroupfs.format_cpu_list(cpus).encode())
+
+
+def test_flat_keyed_files_keep_the_keys_somebody_uses() -> None:
+    """Unknown keys of a newer kernel are no error and no fact."""
+    data = b"usage_usec 12\nuser_usec 7\nnr_periods 0\nfancy_new_key 9\noom_kill 3\noom_kill_disable 1\n"
+    expected = {"usage_usec": 12, "nr_periods": 0, "oom_kill": 3}
+    assert expected == cgroupfs.parse_flat_keyed(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            b"some avg10=1.00 avg60=0.50 avg300=0.00 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=99\n",
+            Pressure(12345, 99),
+            id="some and full",
+        ),
+        pytest.param(
+            b"some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", Pressure(0, None), id="cpu before Linux 5.13"
+        ),
+    ],
+)
+def test_pressure_without_a_full_line_is_none_there(data: bytes, expected: Pressure) -> None:
+    """A line this kernel does not have is unknown, and zero stays zero."""
+    assert expected == cgroupfs.parse_pressure(data)
+
+
+@FUZZ
+@given(
+    st.binary()
+    | st.sampled_from([b"usage_usec ", b"some avg10=0 total=", b"max ", b"0-"]).flatmap(
+        lambda start: st.binary(max_size=9).map(lambda end: start + end)
+    )
+)
+def test_no_bytes_make_a_parser_raise_anything_but_malformed(data: bytes) -> None:
+    """Every parser of a control file answers with a value or one known complaint."""
+    for hierarchy in (V2, MEMORY, Hierarchy(1, ("cpu", "cpuacct", "cpuset", "pids"), "", b"/")):
+        for parse in cgroupfs.files_of(hierarchy, usage=True).values():
+            try:
+                parse(data)
+            except Malformed:
+                continue
+
+
+@pytest.mark.parametrize(
+    ("mounts", "expected"),
+    [
+        pytest.param(
+            [mount("/c/cpu", "rw,cpu"), mount("/c/memory", "rw,memory"), mount("/c/systemd", "rw,xattr,name=systemd")],
+            [("/c/cpu", 1, ("cpu",)), ("/c/memory", 1, ("memory",)), ("/c/systemd", 1, ("name=systemd",))],
+            id="v1, one mount each",
+        ),
+        pytest.param(
+            [mount("/c/cpu,cpuacct", "rw,cpu,cpuacct"), mount("/c/net", "ro,net_cls,net_prio")],
+            [("/c/cpu,cpuacct", 1, ("cpu", "cpuacct")), ("/c/net", 1, ("net_cls", "net_prio"))],
+            id="v1, co-mounted",
+        ),
+        pytest.param(
+            [mount("/c/cpuset", "rw,noprefix,cpuset,clone_children,release_agent=/sbin/x")],
+            [("/c/cpuset", 1, ("cpuset",))],
+            id="v1, options that are no controllers",
+        ),
+        pytest.param(
+            [mount("/c/memory", "rw,seclabel,memory"), mount("/c/systemd", "rw,seclabel,xattr,name=systemd")],
+            [("/c/memory", 1, ("memory",)), ("/c/systemd", 1, ("name=systemd",))],
+            id="v1 with SELinux",
+        ),
+        pytest.param(
+            [mount("/c/pids", 'rw,context="system_u:object_r:cgroup_t:s0:c1,c2",pids')],
+            [("/c/pids", 1, ("pids",))],
+            id="v1 with SELinux, a label for all of it",
+        ),
+        pytest.param(
+            [mount("/c/memory", "rw,memory"), mount("/c/unified", "rw,nsdelegate", kind="cgroup2")],
+            [("/c/memory", 1, ("memory",)), ("/c/unified", 2, ())],
+            id="hybrid",
+        ),
+        pytest.param(
+            [mount("/", kind="ext4"), mount("/c", "rw,nsdelegate,memory_recursiveprot", kind="cgroup2")],
+            [("/c", 2, ())],
+            id="v2 only",
+        ),
+        pytest.param([mount("/", kind="ext4"), mount("/proc", kind="proc")], [], id="none"),
+        pytest.param(
+            [mount("/c", "rw,memory"), mount("/c", "rw,pids")], [("/c", 1, ("pids",))], id="the last mount hides others"
+        ),
+        pytest.param([mount("/c", "rw,memory"), mount("/c", kind="tmpfs")], [], id="hidden by a tmpfs"),
+        pytest.param(
+            [mount("/chroot/c", "rw,memory", root="/docker/x"), mount("/c", "rw,memory"), mount("/d", "rw,memory")],
+            [("/c", 1, ("memory",))],
+            id="several mounts of one hierarchy, the widest counts",
+        ),
+    ],
+)
+def test_hierarchies_are_found_controller_by_controller(mounts: list[Mount], expected: list[object]) -> None:
+    """mountinfo, not a guess about the host as a whole, says where each controller lives."""
+    assert expected == [(h.point, h.version, h.controllers) for h in cgroupfs.hierarchies_in(mounts)]
+
+
+LINES = (
+    CgroupLine(4, ("memory",), b"/m"),
+    CgroupLine(3, ("cpu", "cpuacct"), b"/c"),
+    CgroupLine(1, ("name=systemd",), b"/s"),
+    CgroupLine(0, (), b"/u"),
+)
+
+
+@pytest.mark.parametrize(
+    ("hierarchy", "expected"),
+    [
+        pytest.param(V2, b"/u", id="v2"),
+        pytest.param(V2._replace(controllers=("hugetlb",)), b"/u", id="v2 with its controllers"),
+        pytest.param(MEMORY, b"/m", id="v1"),
+        pytest.param(Hierarchy(1, ("cpuacct", "cpu"), "", b"/"), b"/c", id="co-mounted, other order"),
+        pytest.param(Hierarchy(1, ("name=systemd",), "", b"/"), b"/s", id="named"),
+        pytest.param(Hierarchy(1, ("pids",), "", b"/"), None, id="not there"),
+    ],
+)
+def test_a_process_has_one_path_in_each_hierarchy(hierarchy: Hierarchy, expected: bytes | None) -> None:
+    """Paths may differ between hierarchies of one process."""
+    assert expected == cgroupfs.path_in(hierarchy, LINES)
+
+
+def test_an_unreadable_cgroup_file_leads_nowhere() -> None:
+    """Without lines there is no path, on either version."""
+    assert cgroupfs.path_in(V2, ()) is None
+    assert cgroupfs.path_in(MEMORY, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "expected"),
+    [
+        pytest.param(b"/", b"/", ".", id="the mount itself"),
+        pytest.param(b"/", b"/docker/x", "docker/x", id="below it"),
+        pytest.param(b"/docker/x", b"/docker/x/y", "y", id="a mount of a part"),
+        pytest.param(b"/docker/x", b"/docker/x", ".", id="exactly the mounted part"),
+        pytest.param(b"/docker/x", b"/docker/xy", None, id="a sister of the mounted part"),
+        pytest.param(b"/docker/x", b"/", None, id="above the mounted part"),
+        pytest.param(b"/", b"/../..", None, id="outside the cgroup namespace"),
+        pytest.param(b"/", b"/a/../../etc", None, id="leading out of the mount"),
+        pytest.param(b"/", b"/..a/b..", "..a/b..", id="dots in a name"),
+        pytest.param(b"/", b"/a\0b", None, id="a NUL, which no name can hold"),
+        pytest.param(b"/", b"/a (deleted)", "a (deleted)", id="removed"),
+        pytest.param(b"/", b"/\xff", "\udcff", id="no UTF-8"),
+    ],
+)
+def test_only_what_a_mount_shows_has_a_directory(root: bytes, path: bytes, expected: str | None) -> None:
+    """A path outside the mounted part, or out of the reader's view, is None and never a wrong directory."""
+    assert expected == cgroupfs.relative(V2._replace(root=root), path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [(b"/", [b"/"]), (b"/a", [b"/a", b"/"]), (b"/a/b:c/d", [b"/a/b:c/d", b"/a/b:c", b"/a", b"/"])],
+)
+def test_ancestors_lead_up_to_the_root(path: bytes, expected: list[bytes]) -> None:
+    """The cgroup itself first, the root last, each once."""
+    assert expected == cgroupfs.ancestors(path)
+
+
+@pytest.mark.parametrize(
+    ("hierarchy", "usage", "present", "absent"),
+    [
+        (MEMORY, False, "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        (MEMORY, True, "memory.usage_in_bytes", "memory.max"),
+        (V2, True, "cpu.stat", "cpu.weight"),
+        (V2._replace(controllers=("memory", "cpu")), True, "memory.current", "pids.current"),
+        (V2._replace(controllers=("memory", "cpu")), False, "cpu.max", "cpu.stat"),
+    ],
+)
+def test_only_files_of_the_enabled_controllers_are_read(
+    hierarchy: Hierarchy, usage: bool, present: str, absent: str
+) -> None:
+    """An ancestor is asked for its limits alone, and no controller for another's files."""
+    files = cgroupfs.files_of(hierarchy, usage=usage)
+    assert present in files
+    assert absent not in files
+
+
+def test_a_hierarchy_without_controllers_has_nothing_to_read() -> None:
+    """A named v1 hierarchy holds no limits."""
+    assert not cgroupfs.files_of(Hierarchy(1, ("name=systemd",), "", b"/"), usage=True)

@@ -1,0 +1,188 @@
+"""The command line as scripts meet it: exit codes, what goes to which stream, and what a hostile name cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+HOSTS = HERE / "fixtures/hosts"
+HOSTILE = b"\x1b]0;owned\x07[/red]\xff\n"
+
+
+def nsinspect(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the program as a user would, with no terminal."""
+    command = [sys.executable, "-m", "nsinspect", *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(HERE.parent), **environment},
+    )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A copy of a bundled host that a test may change."""
+    return Path(shutil.copytree(HOSTS / "docker-hybrid", tmp_path / "host", symlinks=True))
+
+
+def init_of(host: Path, name: str) -> Path:
+    """The /proc directory of a container's init."""
+    answer = json.loads(nsinspect("--root", str(host), "show", name, "--json").stdout)
+    return host / "proc" / str(answer["container"]["init"]["pid"])
+
+
+def test_looked_and_fine_is_0():
+    """list, its aliases and show exit 0 and say nothing on stderr."""
+    root = ("--root", str(HOSTS / "docker-hybrid"))
+    answers = [nsinspect(*root, name) for name in ("list", "ls", "ps")] + [nsinspect(*root, "show", "web")]
+
+    assert [(answer.returncode, answer.stderr) for answer in answers] == [(0, b"")] * 4
+    assert answers[0].stdout == answers[1].stdout == answers[2].stdout
+
+
+def test_no_such_container_is_3_with_one_line():
+    """show nope says so in one line and exits 3."""
+    answer = nsinspect("--root", str(HOSTS / "docker-hybrid"), "show", "nope")
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (3, b"", b"nsinspect: no such container: nope\n")
+
+
+def test_an_ambiguous_prefix_is_4_and_lists_the_candidates(host: Path):
+    """A prefix that several ids begin with exits 4 and names them."""
+    ids = json.loads(nsinspect("--root", str(host), "list", "--json").stdout)["containers"]
+    one, other = ids[0]["id"], ids[1]["id"]
+    twin = one[:4] + other[4:]
+    for path in host.glob("proc/*/cgroup"):
+        path.write_bytes(path.read_bytes().replace(other.encode(), twin.encode()))
+    answer = nsinspect("--root", str(host), "show", one[:4])
+
+    assert answer.returncode == 4
+    assert one.encode() in answer.stderr
+    assert twin.encode() in answer.stderr
+
+
+def test_a_directory_that_is_no_host_is_6_and_says_what_is_missing(tmp_path: Path):
+    """--root of something else exits 6 naming what was looked for."""
+    answer = nsinspect("--root", str(tmp_path), "list")
+    assert answer.returncode == 6
+    assert (
+        answer.stderr
+        == f"nsinspect: {tmp_path}/proc: cannot be opened as a directory: No such file or directory\n".encode()
+    )
+
+    (tmp_path / "proc").mkdir()
+    answer = nsinspect("--root", str(tmp_path), "list")
+    assert answer.returncode == 6
+    assert b"expected a procfs with processes" in answer.stderr
+
+
+def test_usage_is_2():
+    """An unknown option or command exits 2."""
+    assert nsinspect("list", "--nope").returncode == 2
+    assert nsinspect("nope").returncode == 2
+
+
+def test_strict_is_5_when_something_could_not_be_read(host: Path):
+    """A file nobody understands is an issue; with --strict also an exit code."""
+    limit = next(host.glob("sys/fs/cgroup/memory/docker/*/memory.limit_in_bytes"))
+    limit.write_bytes(b"a lot\n")
+    answer = nsinspect("--root", str(host), "list", "--json", "--strict")
+    whole = json.loads(answer.stdout)
+    (issue,) = [issue for issue in whole["issues"] if issue["kind"] == "malformed"]
+    (unknown,) = [c for c in whole["containers"] if c["limits"]["memory"]["own"]["max_bytes"] is None]
+
+    assert answer.returncode == 5
+    assert issue["path"].endswith("/memory.limit_in_bytes")
+    assert issue["detail"] == "expected a number of bytes, found 'a lot\\n'"
+    assert unknown["id"] in issue["path"]
+    assert unknown["limits"]["memory"]["effective"]["max_bytes"] is None
+
+
+def test_a_hostile_comm_harms_neither_terminal_nor_json(host: Path):
+    """Escape sequences, markup, a newline and a byte that is no UTF-8 are spelled out everywhere."""
+    init = init_of(host, "web")
+    stat = (init / "stat").read_bytes()
+    (init / "stat").write_bytes(stat.replace(b"(sleep)", b"(" + HOSTILE + b")"))
+    page = nsinspect("--root", str(host), "show", "web")
+    answer = nsinspect("--root", str(host), "show", "web", "--json")
+
+    assert page.returncode == answer.returncode == 0
+    assert b"\x1b" not in page.stdout + answer.stdout
+    assert b"\xff" not in page.stdout
+    assert rb"\x1b]0;owned\x07[/red]\xff\x0a" in page.stdout
+    assert json.loads(answer.stdout)["container"]["init"]["comm"] == r"\x1b]0;owned\x07[/red]\xff\x0a"
+
+
+def test_a_hostile_name_in_a_state_file_harms_nothing(host: Path):
+    """A container's name, image and labels are claims in a file, and shown as such."""
+    container = json.loads(nsinspect("--root", str(host), "show", "plain", "--json").stdout)["container"]
+    (config,) = host.glob(f"**/{container['id']}/config.v2.json")
+    state = json.loads(config.read_bytes())
+    state["Name"] = "/\x1b[2Jpwned\u202e\n"
+    state["Config"]["Labels"] = {"\x1b[31m": "\ud800"}
+    config.write_text(json.dumps(state))
+    whole = nsinspect("--root", str(host), "list").stdout + nsinspect("--root", str(host), "list", "--json").stdout
+
+    assert b"\x1b" not in whole
+    assert rb"\x1b[2Jpwned\u202e\x0a" in whole
+
+
+def test_a_container_is_found_by_every_name_it_has():
+    """Name, id, prefix, cgroup path and a member's pid lead to the same container."""
+    root = ("--root", str(HOSTS / "docker-hybrid"))
+    whole = nsinspect(*root, "show", "web", "--json").stdout
+    web = json.loads(whole)["container"]
+    for wanted in (web["id"], web["id"][:4], web["cgroup"]["path"], f"pid:{web['pids'][-1]}"):
+        assert whole == nsinspect(*root, "show", wanted, "--json").stdout
+
+
+def test_a_closed_pipe_is_silent():
+    """``nsinspect list | head -1`` leaves no traceback."""
+    command = f"{sys.executable} -m nsinspect --root {HOSTS / 'docker-hybrid'} list --json | head -c 1"
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60, cwd=HERE.parent)
+
+    assert answer.stderr == b""
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_an_escape():
+    """With an ASCII stdout the bars are escapes, not a traceback."""
+    root = str(HOSTS / "docker-hybrid")
+    answer = nsinspect("--root", root, "show", "web", PYTHONIOENCODING="ascii")
+
+    assert answer.returncode == 0
+    assert rb"\u2581" in answer.stdout
+
+
+def test_procfs_and_cgroupfs_can_be_named_apart(host: Path):
+    """--procfs and --cgroupfs override one root each."""
+    (host / "proc").rename(host.parent / "p")
+    (host / "sys/fs/cgroup").rename(host.parent / "c")
+    answer = nsinspect(
+        "--root", str(host), "--procfs", str(host.parent / "p"), "--cgroupfs", str(host.parent / "c"), "list"
+    )
+
+    assert answer.stdout == (HERE / "golden/docker-hybrid/list.txt").read_bytes()
+
+
+def test_starting_loads_nothing_that_is_not_needed():
+    """--version imports neither rich, psutil, pyroute2 nor prometheus_client; list --json no rich."""
+    code = (
+        "import sys; sys.argv = ['nsinspect', *sys.argv[1:]]\n"
+        "import nsinspect.cli\n"
+        "try: nsinspect.cli.main()\n"
+        "except SystemExit: print([m for m in ('rich', 'psutil', 'pyroute2', 'prometheus_client') if m in sys.modules])"
+    )
+    root = ("--root", str(HOSTS / "docker-hybrid"))
+    for arguments, loaded in ((("--version",), "[]"), ((*root, "list", "--json"), "['psutil']")):
+        command = [sys.executable, "-c", code, *arguments]
+        answer = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60, cwd=HERE.parent)
+        assert answer.stdout.splitlines()[-1] == loaded

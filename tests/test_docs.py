@@ -1,0 +1,59 @@
+"""What is generated from the program is up to date, and what the documents promise exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from nsinspect import __version__, fields
+from nsinspect.cli import cli
+
+HERE = Path(__file__).parent.parent
+
+
+def test_generated_files_are_up_to_date():
+    """make generate would change nothing."""
+    command = [sys.executable, "tools/generate.py", "--check"]
+    answer = subprocess.run(command, capture_output=True, check=False, text=True, cwd=HERE, timeout=120)
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_every_field_has_a_key_and_a_help_of_its_own():
+    """No two rows share a key, and no help text was pasted."""
+    for rows in (fields.HOST, fields.CONTAINER):
+        keys, helps = [row.key for row in rows], [row.help for row in rows]
+        assert len(keys) == len(set(keys))
+        assert len(helps) == len(set(helps))
+
+
+def test_every_command_and_option_has_help():
+    """--help explains everything it offers."""
+    for name, command in cli.commands.items():
+        assert command.help, name
+        assert all(p.help for p in command.params if isinstance(p, click.Option)), name
+
+
+def test_every_fixture_says_what_it_proves():
+    """tests/fixtures/README.md has a row for each captured host."""
+    text = (HERE / "tests/fixtures/README.md").read_text()
+    for host in (HERE / "tests/fixtures/hosts").iterdir():
+        assert f"`{host.name}`" in text
+
+
+def test_the_changelog_knows_this_version():
+    """The version in the package has an entry, or the entry is the unreleased one."""
+    text = (HERE / "CHANGELOG.md").read_text()
+
+    assert "## [Unreleased]" in text or f"## [{__version__}]" in text
+
+
+def test_links_between_documents_lead_somewhere():
+    """Every relative link of every page exists."""
+    for page in [*HERE.glob("*.md"), *HERE.glob("docs/*.md"), *HERE.glob("*/README.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"

@@ -1,0 +1,130 @@
+"""Captured hosts, looked at as a user would: every view of each is kept, and its JSON obeys the shipped schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from nsinspect.collect import collect
+from nsinspect.kernfs import Roots
+from nsinspect.model import Model, build
+from nsinspect.views import document, page, table
+
+HERE = Path(__file__).parent
+HOSTS = sorted(path.name for path in (HERE / "fixtures/hosts").iterdir())
+GOLDENS = sorted((HERE / "golden").glob("*/*"))
+
+
+def model_of(host: str) -> Model:
+    """The model of a bundled host."""
+    return build(collect(Roots(root=str(HERE / "fixtures/hosts" / host))))
+
+
+def containers_of(host: str) -> dict[str | None, object]:
+    """JSON containers of a bundled host by name."""
+    model = model_of(host)
+    whole = json.loads(document.list_document(model, model.containers))
+    return {container["name"]: container for container in whole["containers"]}
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads((HERE.parent / "nsinspect/schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+
+
+@pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_view_of_a_captured_host_is_what_it_was(golden: Path):
+    """A change of any view shows as a change of a file somebody reviewed (make generate writes them)."""
+    model = model_of(golden.parent.name)
+    wanted = golden.stem.partition("-")[2]
+    container = next((c for c in model.containers if c.name == wanted), None)
+    views = {
+        ("list", ".txt"): lambda: table.list_table(model, model.containers, width=None, colour=False),
+        ("list", ".json"): lambda: document.list_document(model, model.containers),
+        ("show", ".txt"): lambda: page.show_page(model, container, model.issues, width=None, colour=False),
+        ("show", ".json"): lambda: document.show_document(model, container, model.issues),
+    }
+    root = str(HERE / "fixtures/hosts")
+    found = views[golden.stem.partition("-")[0], golden.suffix]() + "\n"
+
+    assert golden.read_text() == found.replace(root, "tests/fixtures/hosts")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_document_obeys_the_shipped_schema(host: str, validator: jsonschema.Draft202012Validator):
+    """list --json and show --json of every container are valid."""
+    model = model_of(host)
+    validator.validate(json.loads(document.list_document(model, model.containers)))
+    for container in model.containers:
+        validator.validate(json.loads(document.show_document(model, container, model.issues)))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_no_line_is_wider_than_the_terminal(host: str, width: int):
+    """Whatever the width, nothing wraps and what is left out is said."""
+    model = model_of(host)
+    text = table.list_table(model, model.containers, width=width, colour=False)
+    if width >= 60:
+        assert max(map(len, text.splitlines())) <= width
+    for container in model.containers:
+        page_text = page.show_page(model, container, model.issues, width=width, colour=False)
+        assert max(map(len, page_text.splitlines())) <= width
+
+
+def test_colour_only_repeats_what_the_text_says():
+    """Without colour the same words are there."""
+    import re
+
+    model = model_of("docker-hybrid")
+    plain = page.show_page(model, model.containers[0], model.issues, width=100, colour=False)
+    colourful = page.show_page(model, model.containers[0], model.issues, width=100, colour=True)
+
+    assert "\x1b[" in colourful
+    assert plain == "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", colourful).splitlines())
+
+
+@pytest.mark.parametrize("host", ["podman-v1", "podman-v2"])
+def test_v1_and_v2_have_one_meaning(host: str):
+    """The same podman flags give the same limits on a v1 and on a v2 kernel."""
+    web = containers_of(host)["web"]
+
+    assert {
+        "cores": 0.5,
+        "quota_us": 50000,
+        "period_us": 100000,
+    }.items() <= web["limits"]["cpu"]["own"].items()
+    assert web["limits"]["memory"]["own"]["max_bytes"] == 64 << 20
+    assert web["limits"]["memory"]["own"]["swap_max_bytes"] == 64 << 20
+    assert web["limits"]["memory"]["own"]["reservation_bytes"] == 0
+    assert web["limits"]["pids"]["own"] == {"max": 40}
+
+
+def test_an_exec_with_privileges_stands_out():
+    """podman exec --privileged in an ordinary container is an outlier with what it has more than init."""
+    (outlier,) = containers_of("podman-v2")["web"]["capabilities"]["outliers"]
+
+    assert "CAP_SYS_ADMIN" in outlier["extra"]
+    assert outlier["missing"] == []
+
+
+def test_privileged_is_told_from_its_parts():
+    """A privileged container is one; all capabilities and no seccomp alone do not make one."""
+    assert containers_of("podman-v2")["priv"]["security"]["privileged"] is True
+    agent = containers_of("docker-hybrid")["agent"]["security"]
+    assert agent["privileged"] is False
+    assert "masked /proc paths" in agent["privileged_why"]
+
+
+def test_namespaces_shared_with_the_host_and_with_another_container():
+    """--net host and --net container:web are told apart."""
+    docker = containers_of("docker-hybrid")
+
+    assert docker["agent"]["namespaces"]["net"]["host"] is True
+    assert docker["sidecar"]["namespaces"]["net"]["host"] is False
+    assert docker["sidecar"]["namespaces"]["net"]["shared_with"] == [docker["web"]["id"]]
