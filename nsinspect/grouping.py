@@ -76,6 +76,8 @@ def group(
             own[genuine[-1]].append(process)
     without_cgroup = _without_cgroup(live, {process.pid for found in own.values() for process in found}, processes)
     told = {(claim.runtime, claim.id): claim for claim in live}
+    # A bare id under a pod is "unknown"; a state file that has that very id knows better.
+    told |= {("unknown", claim.id): claim for claim in live}
     groups = [
         Group(
             match=match,

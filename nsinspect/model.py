@@ -196,7 +196,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     said = _NOTHING_SAID
     if not one.nested:
         said = snapshot.declarations.get((match.runtime, match.id), _NOTHING_SAID)
-    runtime = said.runtime or match.runtime
+    runtime = said.runtime or (one.claim.runtime if one.claim else match.runtime)
     pod = _pod(match.pod, said.pod)
     full = _security.full_set(snapshot.host.capabilities, snapshot.host.cap_last_cap)
     default = None if one.kind == "isolate" else BY_NAME[runtime].DEFAULT_CAPABILITIES

@@ -43,7 +43,7 @@ def main() -> None:
     assert snapshot.host.cap_last_cap
     everything = all_of(snapshot.host.cap_last_cap)
     compared, differences = 0, []
-    for container in group(snapshot.processes):
+    for container in group(snapshot.processes, snapshot.claims, snapshot.host.namespaces).groups:
         for process in container.processes:
             compared += 1
             ours = {kind: inode for kind, inode in zip(TYPES, process.namespaces, strict=True) if inode is not None}
