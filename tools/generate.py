@@ -29,6 +29,10 @@ GOLDEN = HERE / "tests/golden"
 QUESTIONS: dict[str, list[str]] = {
     "list.txt": ["list"],
     "list.json": ["list", "--json"],
+    "drift.txt": ["drift"],
+    "drift.json": ["drift", "--json"],
+    "pid.txt": ["pid", "1", "2"],
+    "pid.json": ["pid", "1", "2", "--json"],
 }
 SHOWN = {
     "docker-hybrid": ("web", "sidecar", "agent", "locked"),
@@ -53,6 +57,8 @@ def goldens() -> Iterable[tuple[Path, str]]:
         for name in names:
             yield GOLDEN / host / f"show-{name}.txt", run(*root, "show", name)
             yield GOLDEN / host / f"show-{name}.json", run(*root, "show", name, "--json")
+            for engine in ("docker", "podman", "k8s"):
+                yield GOLDEN / host / f"as-{engine}-{name}.txt", run(*root, "show", name, "--as", engine)
 
 
 def schema_file() -> tuple[Path, str]:

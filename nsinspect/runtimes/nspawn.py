@@ -6,6 +6,7 @@ itself in ``supervisor``.  State: ``/run/systemd/machines/<name>``, machined's o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ DEFAULT_CAPABILITIES = mask_of(
 
 # libvirt and others register virtual machines too; those of libvirt are called qemu-<number>-<name>.
 _UNIT = re.compile(rb"systemd-nspawn@(.+)\.service|machine-(?!qemu(?:-|\\x2d))(.+)\.scope")
+_PROPAGATE = "/run/systemd/nspawn/propagate"
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _MACHINE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
@@ -45,8 +47,13 @@ def is_helper(component: bytes, above: Above) -> bool:
 
 
 def claims(files: StateFiles) -> Iterable[Claim]:
-    """None: a unit of machined's or nspawn's has the machine's name."""
-    return ()
+    """Machines that were not registered: their scope has no more than their name, which is also a folder that nspawn
+    made to hand mounts in."""
+    return [
+        Claim(NAME, name, f"{_PROPAGATE}/{name}", os.fsencode(f"/machine.slice/{name}.scope/payload"), None)
+        for name in files.entries(_PROPAGATE)
+        if _MACHINE.fullmatch(name)
+    ]
 
 
 def declaration(files: StateFiles, traces: Traces) -> Declaration | None:

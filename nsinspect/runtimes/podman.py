@@ -84,6 +84,16 @@ def _declared(files: StateFiles, folder: str, container: str) -> Declaration | N
         row = oci.optional(files, lambda: libpod_db.container(files.read(database), database, container))
     spec = oci.optional(files, lambda: oci.object_at(files, f"{folder}/{container}/userdata/config.json")) or {}
     pod, pause = _pod(spec, row, listed.name)
+    if pod is not None and pod.name is None:
+        # Without a database a member's bundle says which container is the infra one, and that one's host is the pod.
+        infra = oci.annotations_of(spec).get("io.kubernetes.cri-o.SandboxID", "")
+        path = f"{folder}/{infra}/userdata/config.json"
+        around = (
+            oci.optional(files, lambda: oci.object_at(files, path))
+            if _ID.fullmatch(infra.encode("utf-8", "replace"))
+            else None
+        )
+        pod = pod._replace(name=text_or_none((around or {}).get("hostname")))
     return Declaration(
         source=listed.source,
         runtime=NAME,

@@ -18,7 +18,9 @@ from nsinspect.namespaces import TYPES
 
 def namespaces_by_lsns(pid: int) -> dict[str, int]:
     """Inode by type, as util-linux sees them."""
-    answer = subprocess.run(["lsns", "-J", "-p", str(pid)], capture_output=True, text=True, check=True, timeout=30)
+    answer = subprocess.run(
+        ["lsns", "-J", "-l", "-p", str(pid)], capture_output=True, text=True, check=True, timeout=30
+    )
     return {row["type"]: int(row["ns"]) for row in json.loads(answer.stdout)["namespaces"]}
 
 
