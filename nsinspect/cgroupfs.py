@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypedDict
 
 from nsinspect.errors import Malformed
@@ -369,8 +370,10 @@ def path_in(hierarchy: Hierarchy, lines: Iterable[CgroupLine]) -> bytes | None:
         if hierarchy.version == 2:
             if line.hierarchy == 0 and not line.controllers:
                 return line.path
-        elif any(controller in hierarchy.controllers for controller in line.controllers):
-            return line.path
+        else:
+            for controller in line.controllers:
+                if controller in hierarchy.controllers:
+                    return line.path
     return None
 
 
@@ -387,10 +390,11 @@ def relative(hierarchy: Hierarchy, path: bytes) -> str | None:
     return os.fsdecode(inside) or "."
 
 
-def ancestors(path: bytes) -> list[bytes]:
+@lru_cache(maxsize=65536)
+def ancestors(path: bytes) -> tuple[bytes, ...]:
     """``path`` and every cgroup above it, up to ``/``: ``/a/b`` gives ``/a/b``, ``/a``, ``/``."""
     found = []
     while path not in (b"", b"/"):
         found.append(path)
         path = path.rpartition(b"/")[0]
-    return [*found, b"/"]
+    return (*found, b"/")

@@ -88,24 +88,51 @@ class _Collector(Forgiving):
         """One process, pinned by its directory; ``None``, counted, when it exited at any moment of this."""
         try:
             with proc.open(str(pid)) as directory:
-                stat = self.fact(directory, "stat", procfs.parse_stat, pid)
-                if stat is None:
-                    return None
-                return Process(
-                    pid,
-                    stat.ppid,
-                    stat.starttime,
-                    stat.comm,
-                    stat.state,
-                    self.fact(directory, "cgroup", self.cgroup_lines, pid) or (),
-                    self.namespaces(directory, pid),
-                    self.fact(directory, "status", procfs.parse_status, pid),
-                )
+                try:
+                    return self.whole_process(directory, pid)
+                except Vanished:
+                    raise
+                except KernelError:
+                    return self.process_in_parts(directory, pid)
         except Vanished:
             self.vanished += 1
         except KernelError as error:
             self.complain(error, pid)
         return None
+
+    def whole_process(self, directory: Directory, pid: int) -> Process:
+        """The usual case, where everything can be read: a tenth of a scan's time is saved by forgiving nothing here."""
+        read = directory.read_rendered
+        stat = procfs.parse_stat(read("stat") or b"")
+        data = read("cgroup")
+        lines = self._cgroup_lines.get(data or b"")
+        links = directory.readlinks(namespaces.LINKS)
+        return Process(
+            pid,
+            stat.ppid,
+            stat.starttime,
+            stat.comm,
+            stat.state,
+            lines if lines is not None else self.cgroup_lines(data or b""),
+            self._namespaces.get(links) or self.parsed_links(directory, links, pid),
+            procfs.parse_status(read("status") or b""),
+        )
+
+    def process_in_parts(self, directory: Directory, pid: int) -> Process | None:
+        """The same where something cannot be had: each part that can be is kept, and an issue says what is missing."""
+        stat = self.fact(directory, "stat", procfs.parse_stat, pid)
+        if stat is None:
+            return None
+        return Process(
+            pid,
+            stat.ppid,
+            stat.starttime,
+            stat.comm,
+            stat.state,
+            self.fact(directory, "cgroup", self.cgroup_lines, pid) or (),
+            self.namespaces(directory, pid),
+            self.fact(directory, "status", procfs.parse_status, pid),
+        )
 
     def cgroup_lines(self, data: bytes) -> tuple[CgroupLine, ...]:
         known = self._cgroup_lines.get(data)
@@ -122,10 +149,11 @@ class _Collector(Forgiving):
             # One answer for all eight: what is refused is looking at the process, not one of its links.
             self.complain(type(error)(f"{directory.path}/ns", error.detail), pid)
             return namespaces.UNKNOWN
-        known = self._namespaces.get(links)
-        if known is None:
-            known = self._namespaces[links] = Namespaces(*(self.link(directory, link, pid) for link in links))
-        return known
+        return self._namespaces.get(links) or self.parsed_links(directory, links, pid)
+
+    def parsed_links(self, directory: Directory, links: tuple[bytes | None, ...], pid: int) -> Namespaces:
+        found = self._namespaces[links] = Namespaces(*(self.link(directory, link, pid) for link in links))
+        return found
 
     def link(self, directory: Directory, link: bytes | None, pid: int) -> int | None:
         try:
@@ -255,10 +283,9 @@ class _Collector(Forgiving):
         if not any(process.pid == KTHREADD and process.comm == b"kthreadd" for process in processes):
             detail = "no kthreadd here: a pid namespace of its own, or hidepid; containers outside cannot be seen"
             self.issues.append(Issue("private_namespace", proc.path, detail))
-        outside = [p.pid for p in processes if any(line.path.startswith(b"/..") for line in p.cgroup)]
-        if outside:
+        if any(line.path.startswith(b"/..") for lines in self._cgroup_lines.values() for line in lines):
             detail = "paths lead out of the cgroup namespace of the reader; run it in the host's (--cgroupns=host)"
-            self.issues.append(Issue("private_namespace", f"{proc.path}/{outside[0]}/cgroup", detail))
+            self.issues.append(Issue("private_namespace", f"{proc.path}/<pid>/cgroup", detail))
 
     def cpus_online(self) -> tuple[int, ...] | None:
         try:

@@ -113,14 +113,14 @@ def own_cgroups(one: Group, hierarchy: Hierarchy) -> tuple[tuple[bytes, ...], tu
     if path is None:
         return (), ()
     if one.claim is not None and one.claim.cgroup is None:
-        return (), tuple(ancestors(path))
+        return (), ancestors(path)
     own: tuple[bytes, ...] = (path,)
     if one.claim is not None and one.claim.cgroup is not None and _is_below(path, one.claim.cgroup):
         own = (one.claim.cgroup,)
     for match in recognise(path):
         if (match.runtime, match.id) == (one.match.runtime, one.match.id):
             own = (match.path,) if match.payload == match.path else (match.payload, match.path)
-    return own, tuple(ancestors(own[-1])[1:])
+    return own, ancestors(own[-1])[1:]
 
 
 def _live(claims: Iterable[Claim], processes: Sequence[Process]) -> list[Claim]:

@@ -98,14 +98,13 @@ def parse_stat(data: bytes) -> Stat:
     head, _, tail = data.rpartition(b") ")
     pid, parenthesis, comm = head.partition(b" (")
     fields = tail.split(b" ", 20)
-    # The field after starttime shows that starttime was not cut off.
-    if parenthesis and len(fields) == 21 and fields[20]:
-        state, ppid, starttime = fields[0], fields[1], fields[19]
-        digits = pid.isdigit() and ppid.isdigit() and starttime.isdigit()
-        if digits and len(pid) <= 10 and len(ppid) <= 10 and len(starttime) <= 20 and state.isalpha():
-            found = Stat(int(pid), comm, state.decode("ascii"), int(ppid), int(starttime))
-            if found.starttime <= LATEST * 100:
-                return found
+    # The field after starttime shows that starttime was not cut off.  isdigit, because int() takes signs and more.
+    if len(fields) == 21 and parenthesis and fields[20] and fields[0].isalpha():
+        ppid, start = fields[1], fields[19]
+        if pid.isdigit() and ppid.isdigit() and start.isdigit() and len(start) < 14 and len(pid + ppid) < 21:
+            starttime = int(start)
+            if starttime <= LATEST * 100:
+                return Stat(int(pid), comm, fields[0].decode("ascii"), int(ppid), starttime)
     raise Malformed(data, "pid (comm) state ppid ... starttime ...")
 
 
@@ -149,12 +148,14 @@ def _status(data: bytes) -> Status:
         raise Malformed(data, f"a {missing.args[0].decode()}: line") from None
 
 
+# int() would take a sign, an underscore or 5,000 digits; the kernel writes none of them.
+_NUMBERS = re.compile(rb"\s*\d{1,20}(?:\s+\d{1,20})*\s*")
+
+
 def _numbers(text: bytes) -> tuple[int, ...]:
-    words = text.split()
-    # int() would take a sign, an underscore or 5,000 digits; the kernel writes none of them.
-    if not words or not all(word.isdigit() and len(word) <= 20 for word in words):
+    if not _NUMBERS.fullmatch(text):
         raise Malformed(text, "numbers in a status line")
-    return tuple(map(int, words))
+    return tuple(map(int, text.split()))
 
 
 def _ids(text: bytes) -> Ids:
@@ -194,34 +195,26 @@ def parse_cgroup(data: bytes) -> tuple[CgroupLine, ...]:
     return tuple(lines)
 
 
+# Options hold no unescaped space, but a broken overlay's once did: the rest of a line is kept whole.
+_MOUNT = re.compile(
+    rb"^[0-9]+ [0-9]+ ([^ \n]+) ([^ \n]+) ([^ \n]+) ([^ \n]+)(?: ((?!- )[^ \n].*?))? - ([^ \n]+) ([^ \n]+)(?: (.*))?$",
+    re.MULTILINE,
+)
+
+
 def parse_mountinfo(data: bytes) -> tuple[Mount, ...]:
     """``/proc/<pid>/mountinfo``.  proc(5)."""
-    mounts = []
+    found = _MOUNT.findall(data)
+    if len(found) != data.count(b"\n") + (not data.endswith(b"\n")) - (not data):
+        broken = next((line for line in data.split(b"\n") if not _MOUNT.fullmatch(line)), data)
+        raise Malformed(broken, "id parent major:minor root point options [tags] - type source options")
     # Escapes are rare, and 300 containers have 10,000 mounts: look once whether there is one at all.
-    clean = unescape if b"\\" in data else bytes
-    for line in data.split(b"\n"):
-        if not line:
-            continue
-        fields = line.split(b" ")
-        try:
-            dash = fields.index(b"-", 6)
-            mounts.append(
-                Mount(
-                    fields[2],
-                    clean(fields[3]),
-                    clean(fields[4]),
-                    fields[5],
-                    b" ".join(fields[6:dash]),
-                    fields[dash + 1],
-                    clean(fields[dash + 2]),
-                    # Options hold no unescaped space, but a broken overlay's once did: the rest is kept whole.
-                    b" ".join(fields[dash + 3 :]),
-                )
-            )
-        except (ValueError, IndexError):
-            expected = "id parent major:minor root point options [tags] - type source options"
-            raise Malformed(line, expected) from None
-    return tuple(mounts)
+    if b"\\" not in data:
+        return tuple(map(Mount._make, found))
+    return tuple(
+        Mount(device, unescape(root), unescape(point), options, tags, kind, unescape(source), rest)
+        for device, root, point, options, tags, kind, source, rest in found
+    )
 
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")

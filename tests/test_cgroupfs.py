@@ -277,7 +277,7 @@ def test_only_what_a_mount_shows_has_a_directory(root: bytes, path: bytes, expec
 )
 def test_ancestors_lead_up_to_the_root(path: bytes, expected: list[bytes]) -> None:
     """The cgroup itself first, the root last, each once."""
-    assert expected == cgroupfs.ancestors(path)
+    assert tuple(expected) == cgroupfs.ancestors(path)
 
 
 @pytest.mark.parametrize(
