@@ -21,7 +21,7 @@ Limit = int | Literal["max"]
 """A number, or the kernel's own word for "there is no limit"."""
 
 # v1 writes "no limit" as LONG_MAX rounded down to a page: ...ffff000 with 4 KiB pages, ...fff0000 with 64 KiB.
-_V1_UNLIMITED = 0x7FFF_FFFF_FFFF_0000
+V1_UNLIMITED = 0x7FFF_FFFF_FFFF_0000
 # Huge page limits are rounded down to a huge page of up to 1 GiB.
 _V1_UNLIMITED_ROUNDED = 0x7FFF_FFFF_C000_0000
 
@@ -117,7 +117,7 @@ def parse_v1_limit(data: bytes) -> Limit:
     if text == b"-1":
         return "max"
     value = _number(text, data, "a number of bytes")
-    return "max" if value >= _V1_UNLIMITED else value
+    return "max" if value >= V1_UNLIMITED else value
 
 
 def parse_cfs_quota(data: bytes) -> Limit:

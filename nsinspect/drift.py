@@ -12,13 +12,13 @@ name:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nsinspect import shares
 from nsinspect.capabilities import OLDEST_FULL_SET, names
-from nsinspect.cgroupfs import CpuList, Limit, format_cpu_list
+from nsinspect.cgroupfs import Limit, format_cpu_list
 from nsinspect.declarations import Cores, Wanted
 from nsinspect.limits import Limits
 from nsinspect.procfs import IdMapLine
@@ -52,44 +52,46 @@ def drift(
     host_namespaces: dict[str, bool | None],
     init_uid: int | None,
     full: int | None,
-    cgroup: bytes,
+    cgroups: Mapping[str, bytes],
 ) -> tuple[Drift, ...]:
     """Every field of one container that drifted.  ``host_namespaces``: by type, whether init's is the host's;
-    ``full`` is :func:`nsinspect.security.full_set`; ``cgroup`` is the container's own."""
+    ``full`` is :func:`nsinspect.security.full_set`; ``cgroups`` is the container's own by controller."""
     return (
-        *_limits(wanted, limits, cgroup),
+        *_limits(wanted, limits, cgroups),
         *_capabilities(wanted, capabilities, full),
         *_namespaces(wanted, host_namespaces),
         *_security(wanted, security, init_uid),
     )
 
 
-def _limits(wanted: Wanted, limits: Limits, cgroup: bytes) -> Iterator[Drift]:
-    def differs(field: str, declared: object, enforced: object, tolerance: str | None) -> Drift:
-        return Drift(field=field, declared=declared, enforced=enforced, tolerance=tolerance, where=cgroup)
+def _limits(wanted: Wanted, limits: Limits, cgroups: Mapping[str, bytes]) -> Iterator[Drift]:
+    def differs(controller: str, field: str, declared: object, enforced: object, tolerance: str | None) -> Drift:
+        where = cgroups.get(controller)
+        return Drift(field=field, declared=declared, enforced=enforced, tolerance=tolerance, where=where)
 
     cpu, memory = limits.cpu, limits.memory
     if not _same_cores(wanted.cores, cpu.cores):
-        yield differs("limits.cpu.own.cores", wanted.cores, cpu.cores, "10 ms step")
+        yield differs("cpu", "limits.cpu.own.cores", wanted.cores, cpu.cores, "10 ms step")
     if wanted.cpuset is not None and cpu.cpuset is not None and wanted.cpuset != cpu.cpuset:
-        yield differs("limits.cpu.own.cpuset", _cpus(wanted.cpuset), _cpus(cpu.cpuset), None)
+        asked, found = format_cpu_list(wanted.cpuset), format_cpu_list(cpu.cpuset)
+        yield differs("cpuset", "limits.cpu.own.cpuset", asked, found, None)
     if wanted.shares is not None:
         if cpu.shares is not None and wanted.shares != cpu.shares:
-            yield differs("limits.cpu.own.shares", wanted.shares, cpu.shares, None)
+            yield differs("cpu", "limits.cpu.own.shares", wanted.shares, cpu.shares, None)
         # cpu.weight is 100 where nobody asked for anything; the old formula makes 39 of Docker's own default.
-        if cpu.weight is not None and cpu.weight not in (*shares.weights_of(wanted.shares).values(), *_default(wanted)):
-            meant = shares.weights_of(wanted.shares)
-            yield differs("limits.cpu.own.weight", meant["quadratic"], cpu.weight, "shares formula")
+        meant = shares.weights_of(wanted.shares)
+        if cpu.weight is not None and cpu.weight not in (*meant.values(), *_default(wanted)):
+            yield differs("cpu", "limits.cpu.own.weight", meant["quadratic"], cpu.weight, "shares formula")
     for field, declared, enforced in (
         ("limits.memory.own.max_bytes", wanted.memory_max, memory.max_bytes),
         ("limits.memory.own.swap_max_bytes", wanted.swap_max, memory.swap_max_bytes),
         ("limits.memory.own.reservation_bytes", wanted.reservation, memory.reservation_bytes),
     ):
         if not _same_bytes(declared, enforced):
-            yield differs(field, declared, enforced, "page size")
-    systemds = wanted.pids == "max" and cgroup.endswith((b".scope", b".service"))
+            yield differs("memory", field, declared, enforced, "page size")
+    systemds = wanted.pids == "max" and cgroups.get("pids", b"").endswith((b".scope", b".service"))
     if wanted.pids is not None and limits.pids not in (None, wanted.pids) and not systemds:
-        yield differs("limits.pids.own.max", wanted.pids, limits.pids, None)
+        yield differs("pids", "limits.pids.own.max", wanted.pids, limits.pids, None)
 
 
 def _default(wanted: Wanted) -> tuple[int, ...]:
@@ -159,7 +161,3 @@ def _outside(uid: int | None, lines: tuple[IdMapLine, ...] | None) -> int | None
     if uid is None or lines is None:
         return None
     return next((line.outside + uid - line.inside for line in lines if 0 <= uid - line.inside < line.length), None)
-
-
-def _cpus(cpus: CpuList) -> str:
-    return format_cpu_list(cpus)

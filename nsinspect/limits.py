@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nsinspect.cgroupfs import Cgroup, ControlFiles, CpuList, Limit, Pressure
+from nsinspect.cgroupfs import V1_UNLIMITED, Cgroup, ControlFiles, CpuList, Limit, Pressure
 from nsinspect.declarations import Cores
 
 T = TypeVar("T")
@@ -188,9 +188,11 @@ def contradicted(memory: Chain, effective: Bound) -> str | None:
     """What v1's own account of the tightest memory limit says, where it is not ours."""
     stat = memory.own[0].files.get("memory.stat", {}) if memory.own and memory.own[0] is not None else {}
     told = stat.get("hierarchical_memory_limit")
-    if told is None or effective.value is None or effective.imposed_by is None:
+    clamped = isinstance(effective.value, int) and effective.imposed_by is None
+    if told is None or effective.value is None or clamped:
         return None
-    return None if told == effective.value else f"hierarchical_memory_limit {told}, not {effective.value}"
+    kernels: Limit = "max" if told >= V1_UNLIMITED else told
+    return None if kernels == effective.value else f"hierarchical_memory_limit {kernels}, not {effective.value}"
 
 
 def tightest(levels: Levels, value_of: Callable[[ControlFiles], Limit | None], *names: str) -> Bound:

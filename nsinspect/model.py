@@ -278,7 +278,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
             host_namespaces={kind: found.host if found else None for kind, found in namespaces.items()},
             init_uid=init.uid,
             full=full,
-            cgroup=path,
+            cgroups=paths,
         ),
     )
 

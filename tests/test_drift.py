@@ -36,7 +36,7 @@ def drifted(web: Container, wanted: Wanted, **changes: Any) -> list[tuple[str, o
         host_namespaces={kind: n.host if n else None for kind, n in web.namespaces.items()},
         init_uid=changes.get("init_uid", web.init.uid),
         full=OLDEST_FULL_SET,
-        cgroup=changes.get("cgroup", web.cgroup_path),
+        cgroups=changes.get("cgroups", web.cgroup_paths),
     )
     return [(one.field, one.declared, one.enforced) for one in found]
 
@@ -83,7 +83,7 @@ def test_systemds_default_for_pids_is_no_drift_in_a_scope(web: Container):
     """A scope gets systemd's TasksMax where the engine asked for no limit."""
     wanted = replace(web.declared, pids="max")
 
-    assert drifted(web, wanted, cgroup=b"/system.slice/docker-x.scope") == []
+    assert drifted(web, wanted, cgroups={"pids": b"/system.slice/docker-x.scope"}) == []
     assert drifted(web, wanted) == [("limits.pids.own.max", "max", 40)]
 
 

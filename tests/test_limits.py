@@ -477,7 +477,7 @@ def test_a_limit_above_the_hosts_memory_limits_nothing_more_than_the_host():
     assert found.memory.max_bytes == 1 << 40
 
 
-@pytest.mark.parametrize(("told", "contradicts"), [(64 << 20, False), (32 << 20, True)])
+@pytest.mark.parametrize(("told", "contradicts"), [(64 << 20, False), (32 << 20, True), ((1 << 63) - 4096, True)])
 def test_v1s_own_account_of_the_limit_is_checked(told: int, contradicts: bool):
     """hierarchical_memory_limit agrees, or it is said that it does not."""
     stat = {"hierarchical_memory_limit": told}

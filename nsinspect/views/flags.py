@@ -73,8 +73,9 @@ def _limit_flags(model: Model, container: Container, engine: str) -> Iterator[st
             yield f"--cpu-period {cpu.period_us} --cpu-quota {cpu.quota_us}"
     if cpu.shares is not None and cpu.shares != shares.DEFAULT:
         yield f"--cpu-shares {cpu.shares}"
-    online = model.host.cpus_online
-    if cpu.cpuset and len(cpu.cpuset) != online:
+    # v1 fills in the parent's CPUs where nobody asked for any, so all of them are worth a flag only when asked for.
+    asked = container.declared is not None and container.declared.cpuset is not None
+    if cpu.cpuset and (asked or len(cpu.cpuset) != model.host.cpus_online):
         yield f"--cpuset-cpus {format_cpu_list(cpu.cpuset)}"
     if isinstance(memory.max_bytes, int):
         yield f"--memory {memory.max_bytes}"

@@ -6,7 +6,9 @@ root has lost some.  No cpuset, no pressure, no time namespaces.
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -78,13 +80,16 @@ class Uml:
         command = ["linux.uml", f"mem={self._memory}", "rootfstype=hostfs", "rootflags=/", "rw", f"init={init}"]
         command += ["con=null", "con0=null,fd:1", "quiet", f"uml_dir={init.parent}"]
         environment = {"LD_PRELOAD": str(preload), "PATH": "/usr/bin:/bin", "HOME": str(init.parent)}
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        kernel = subprocess.Popen(
+            command, stdin=null, stdout=pipe, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, env=environment, check=False
-            )
-            return (done.stdout + done.stderr).decode("utf-8", "replace")
-        except subprocess.TimeoutExpired as expired:
-            return f"timed out after {timeout} s\n" + (expired.stdout or b"").decode("utf-8", "replace")
+            return kernel.communicate(timeout=timeout)[0].decode("utf-8", "replace")
+        except subprocess.TimeoutExpired:
+            # Each process of the guest is one of this machine's, stopped under ptrace: they all have to go.
+            os.killpg(kernel.pid, signal.SIGKILL)
+            return f"timed out after {timeout} s\n" + kernel.communicate()[0].decode("utf-8", "replace")
 
     @staticmethod
     def _read(path: Path) -> str:
