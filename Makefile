@@ -2,6 +2,7 @@
 # make test     set everything up; run the tests (with NSINSPECT_LIVE=1 also those on real engines and kernels)
 # make check    formatting, lint, types
 # make generate write what is made from the program: schema, reference pages, README help, goldens
+# make matrix   boot the systemd guest and write down which engine was proved there (as root, some minutes)
 # make bench    the benchmarks (as root)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := tests/fixtures/hosts/docker-hybrid
 
-.PHONY: run test check generate bench clean
+.PHONY: run test check generate matrix bench clean
 
 run: $(READY)
 	@if $(BIN)/nsinspect list --json | grep -q '"init"'; then \
@@ -31,6 +32,10 @@ check: $(READY)
 	$(BIN)/mypy
 
 generate: $(READY)
+	$(BIN)/python tools/generate.py
+
+matrix: $(READY)
+	$(BIN)/python -m tests.live.test_engines_systemd > tests/live/matrix.json
 	$(BIN)/python tools/generate.py
 
 bench: $(READY)

@@ -114,6 +114,8 @@ def own_cgroups(one: Group, hierarchy: Hierarchy) -> tuple[tuple[bytes, ...], tu
         return (), ()
     if one.claim is not None and one.claim.cgroup is None:
         return (), ancestors(path)
+    if path == one.match.path:  # the usual case
+        return (path,), ancestors(path)[1:]
     own: tuple[bytes, ...] = (path,)
     if one.claim is not None and one.claim.cgroup is not None and _is_below(path, one.claim.cgroup):
         own = (one.claim.cgroup,)
@@ -260,17 +262,12 @@ def init_of(members: Iterable[Process]) -> Process:
 
     A process of a namespace made inside the container is PID 1 too, so the shallowest wins, then the oldest.
     """
-    return min(members, key=lambda p: (not _is_pid_1(p), _depth(p), p.starttime, p.pid))
+    return min(members, key=_rank)
 
 
-def _is_pid_1(process: Process) -> bool:
-    nspid = process.status.nspid if process.status else None
-    return nspid is not None and len(nspid) > 1 and nspid[-1] == 1
-
-
-def _depth(process: Process) -> int:
-    nspid = process.status.nspid if process.status else None
-    return len(nspid) if nspid else 0
+def _rank(process: Process) -> tuple[bool, int, int, int]:
+    nspid = (process.status.nspid if process.status else None) or ()
+    return len(nspid) < 2 or nspid[-1] != 1, len(nspid), process.starttime, process.pid
 
 
 def _is_below(path: bytes, above: bytes) -> bool:

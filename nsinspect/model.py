@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from nsinspect.security import Capabilities, Security
 from nsinspect.snapshot import Confinement, Issue, Process, Snapshot
 
 _NOTHING_SAID = Declaration(source="")
-# An id that is no engine's 64 digits and no UUID was chosen by a person: LXC's, nspawn's, ctr's and runc's.
-_CHOSEN = re.compile(r"(?![0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{64}$).+", re.DOTALL)
 
 CLOCK_TICKS = 100
 """USER_HZ, the unit of ``starttime``: 100 on every architecture engines run on, so it holds for old evidence too."""
@@ -244,7 +241,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     governing = next((h for h in snapshot.hierarchies if "memory" in h.controllers), snapshot.hierarchies[0])
     return Container(
         id=match.id,
-        name=said.name or (match.id if one.kind == "container" and _CHOSEN.fullmatch(match.id) else None),
+        name=said.name or (match.id if one.kind == "container" and BY_NAME[runtime].IDS_ARE_NAMES else None),
         kind=_kind(one, said, pod),
         runtime=runtime,
         image=said.image,

@@ -180,19 +180,21 @@ def _flag(text: bytes) -> bool:
     return text == b"1"
 
 
+_CGROUP = re.compile(rb"^([0-9]{1,10}):([^:\n]*):(/[^\n]*)$", re.MULTILINE)
+
+
 def parse_cgroup(data: bytes) -> tuple[CgroupLine, ...]:
     """``/proc/<pid>/cgroup``, lines of ``hierarchy:controllers:path``; a path may hold colons.  cgroups(7)."""
-    lines = []
-    for line in data.split(b"\n"):
-        if not line:
-            continue
-        number, _, rest = line.partition(b":")
-        controllers, colon, path = rest.partition(b":")
-        if not colon or not number.isdigit() or len(number) > 10 or not path.startswith(b"/"):
-            raise Malformed(line, "hierarchy:controllers:/path")
-        names = controllers.decode("utf-8", "backslashreplace")
-        lines.append(CgroupLine(int(number), tuple(names.split(",")) if names else (), path))
-    return tuple(lines)
+    found = _CGROUP.findall(data)
+    if len(found) != data.count(b"\n") + (not data.endswith(b"\n")) - (not data):
+        broken = next((line for line in data.split(b"\n") if not _CGROUP.fullmatch(line)), data)
+        raise Malformed(broken, "hierarchy:controllers:/path")
+    return tuple(CgroupLine(int(number), _controllers(names), path) for number, names, path in found)
+
+
+@lru_cache(maxsize=256)
+def _controllers(names: bytes) -> tuple[str, ...]:
+    return tuple(names.decode("utf-8", "backslashreplace").split(",")) if names else ()
 
 
 # Options hold no unescaped space, but a broken overlay's once did: the rest of a line is kept whole.

@@ -84,6 +84,16 @@ def reference() -> tuple[Path, str]:
     return HERE / "docs/json.md", "\n".join(lines) + "\n"
 
 
+def engines_page() -> tuple[Path, str]:
+    """The page of engines with what the last run of the systemd guest proved (``make matrix`` writes that down)."""
+    path = HERE / "docs/engines.md"
+    rows = json.loads((HERE / "tests/live/matrix.json").read_text())
+    lines = ["| engine | version | kernel | proved |", "| --- | --- | --- | --- |"]
+    lines += [f"| {r['engine']} | {r['version']} | {r['kernel']} | {', '.join(r['proved'])} |" for r in rows]
+    block = "\n".join(["<!-- matrix -->", "", *lines, "", "<!-- end -->"])
+    return path, re.sub(r"<!-- matrix -->.*?<!-- end -->", lambda _: block, path.read_text(), flags=re.DOTALL)
+
+
 def flags_page() -> tuple[Path, str]:
     """The page that says what each flag becomes; the live tier proves every row of it."""
     lines = [
@@ -137,7 +147,7 @@ def main() -> None:
     """Write, or check."""
     check = "--check" in sys.argv[1:]
     stale = []
-    for path, text in [schema_file(), reference(), flags_page(), readme(), *goldens()]:
+    for path, text in [schema_file(), reference(), flags_page(), engines_page(), readme(), *goldens()]:
         if path.exists() and path.read_text() == text:
             continue
         stale.append(str(path.relative_to(HERE)))

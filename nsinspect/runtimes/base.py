@@ -52,6 +52,9 @@ class Engine(Protocol):
     PAYLOADS: tuple[bytes, ...]
     """Names of the cgroup that this engine may make below the container's for its processes."""
 
+    IDS_ARE_NAMES: bool
+    """Whether the id is what a person called the container, and the engine knows no other name."""
+
     def container_id(self, component: bytes, above: Above) -> str | None:
         """The container's id when one component of a cgroup path is this engine's; else ``None``."""
 

@@ -21,6 +21,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "containerd"
 PAYLOADS = ()
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = MOBY_DEFAULT
 
 _CRI = oci.names("cri-containerd", bare=True)

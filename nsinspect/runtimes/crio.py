@@ -18,6 +18,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "cri-o"
 PAYLOADS = (b"container",)
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = mask_of(
     ("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL")
 )

@@ -18,6 +18,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "crun"
 PAYLOADS = (b"container",)
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = mask_of(("AUDIT_WRITE", "KILL", "NET_BIND_SERVICE"))
 """What ``crun spec`` writes into a new bundle."""
 

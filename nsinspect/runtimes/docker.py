@@ -17,6 +17,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces, folders_behind
 
 NAME = "docker"
 PAYLOADS = ()
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = MOBY_DEFAULT
 
 _SCOPE = oci.names("docker")

@@ -15,6 +15,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "garden"
 PAYLOADS = ()
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = MOBY_DEFAULT
 """The same 14; see ``unprivilegedMaxCaps`` in guardian's ``guardiancmd``."""
 

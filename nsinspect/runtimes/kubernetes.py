@@ -20,6 +20,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "unknown"
 PAYLOADS = (b"container",)
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = MOBY_DEFAULT
 
 _ID = re.compile(rb"[0-9a-f]{64}")

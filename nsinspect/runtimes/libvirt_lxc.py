@@ -16,6 +16,7 @@ from nsinspect.runtimes.nspawn import unescaped
 
 NAME = "libvirt-lxc"
 PAYLOADS = (b"libvirt",)
+IDS_ARE_NAMES = True
 DEFAULT_CAPABILITIES = mask_of(NAMES) & ~mask_of(("SYS_MODULE", "SYS_TIME", "MKNOD", "AUDIT_CONTROL", "MAC_ADMIN"))
 """All but what the driver drops with the policy "default"; SYS_BOOT goes too where the kernel cannot contain it."""
 

@@ -17,6 +17,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "lxc"
 PAYLOADS = ()
+IDS_ARE_NAMES = True
 DEFAULT_CAPABILITIES = mask_of(NAMES)
 """All: LXC itself drops none.  What distributions' ``common.conf`` drops is part of a container's own configuration,
 which includes it or does not, so a container without it has nothing added."""

@@ -16,6 +16,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "nerdctl"
 PAYLOADS = ()
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = MOBY_DEFAULT
 
 _SCOPE = oci.names("nerdctl")

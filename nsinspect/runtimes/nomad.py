@@ -16,6 +16,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "nomad"
 PAYLOADS = ()
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = MOBY_DEFAULT & ~mask_of(("NET_RAW",))
 """``allow_caps`` of the exec driver; see Nomad's ``drivers/shared/capabilities``."""
 

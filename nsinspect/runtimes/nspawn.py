@@ -17,6 +17,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "nspawn"
 PAYLOADS = (b"payload",)
+IDS_ARE_NAMES = True
 DEFAULT_CAPABILITIES = mask_of(
     (
         *("AUDIT_CONTROL", "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_OWNER"),

@@ -21,6 +21,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 NAME = "podman"
 # crun under systemd puts the processes, and the limits, one level below the scope that systemd made.
 PAYLOADS = (b"container",)
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = CONTAINERS_COMMON_DEFAULT
 
 _CONTAINER = re.compile(rb"libpod-(?:payload-)?([0-9a-f]{64})(?:\.scope)?")

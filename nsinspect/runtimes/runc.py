@@ -19,6 +19,7 @@ from nsinspect.runtimes.base import Above, StateFiles, Traces
 
 NAME = "runc"
 PAYLOADS = ()
+IDS_ARE_NAMES = False
 DEFAULT_CAPABILITIES = mask_of(("AUDIT_WRITE", "KILL", "NET_BIND_SERVICE"))
 """What ``runc spec`` writes into a new bundle; the engines that use runc have their own."""
 
