@@ -35,7 +35,7 @@ generate: $(READY)
 	$(BIN)/python tools/generate.py
 
 matrix: $(READY)
-	$(BIN)/python -m tests.live.test_engines_systemd > tests/live/matrix.json
+	NSINSPECT_LIVE=1 NSINSPECT_MATRIX=tests/live/matrix.json $(BIN)/python -m pytest tests/live/test_engines_systemd.py
 	$(BIN)/python tools/generate.py
 
 bench: $(READY)
