@@ -24,7 +24,7 @@ from tests.live.docker import Docker
 CGROUPS = Path("/sys/fs/cgroup")
 TOP = "/nsinspect-behaviour"
 SECONDS = 5.0
-TRIES = 8
+TRIES = 3
 MIB = 1 << 20
 STEP_PAGES = 64
 MOST_STEPS = 2048
@@ -305,7 +305,7 @@ def busy(kernel: Kernel, *loads: Load, competing: tuple[Load, ...] = (), key: st
     """Busy loops side by side, which together want no more than the machine has, but for ``competing``: two for one
     CPU, with what nsinspect calls ``key``.
 
-    Measured up to eight times, because another load of the machine can disturb: ``got`` and ``ratio`` are those nearest
+    Measured up to three times, because another load of the machine can disturb: ``got`` and ``ratio`` are those nearest
     to what nsinspect reported.
     """
 

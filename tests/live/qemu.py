@@ -166,14 +166,6 @@ class Qemu:
         self.stderr = self.console = ""
         self.timings: dict[str, float] = {}
 
-    def run_again(self, script: str, *, timeout: float) -> str:
-        """:meth:`run`, once more when it fails: on a busy machine an emulated one sometimes stalls for minutes, at boot
-        or inside an engine.  A script that is wrong is wrong twice."""
-        try:
-            return self.run(script, timeout=timeout)
-        except RuntimeError:
-            return self.run(script, timeout=timeout)
-
     def run(self, script: str, *, timeout: float, files: Mapping[str, bytes] | None = None) -> str:
         """Boot, run the bash script as root after multi-user.target, and return what it printed to stdout.
 

@@ -72,7 +72,7 @@ def answers() -> dict[str, Any]:
         network = () if "--net" in told else ("--network", "none")
         starts.append(shlex.join([engine, "run", "-d", "--name", name, *network, *told, "bb", "sleep", "3000"]))
     script = SCRIPT.format(starts="\n".join(f"{one} >&2 &" for one in starts), swap=SWAP)
-    found: dict[str, Any] = json.loads(Qemu().run_again(script, timeout=600))
+    found: dict[str, Any] = json.loads(Qemu().run(script, timeout=600))
     return found
 
 

@@ -53,7 +53,7 @@ class Row(NamedTuple):
 def ask_guest() -> Answers:
     """Everything that the guest tells; it boots once in the life of this process."""
     guest = Qemu()
-    found: Answers = json.loads(guest.run_again("python3 /opt/nsinspect/tests/live/systemd_guest.py", timeout=700))
+    found: Answers = json.loads(guest.run("python3 /opt/nsinspect/tests/live/systemd_guest.py", timeout=900))
     return found
 
 
