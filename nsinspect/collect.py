@@ -50,6 +50,11 @@ class _Collector(Forgiving):
         # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
         self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
         self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
+        # A start time names a process among all of its pid only once its clock tick is over: those that began in this
+        # scan, or just before, are known by the inode of their directory, which the next process by that pid does
+        # not have.
+        self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+        self._young: dict[int, int] = {}
 
     def run(self, captured_at: float, *, isolates: bool) -> Snapshot:
         with Directory.root(self.roots.procfs) as proc:
@@ -104,6 +109,8 @@ class _Collector(Forgiving):
         """The usual case, where everything can be read: a tenth of a scan's time is saved by forgiving nothing here."""
         read = directory.read_rendered
         stat = procfs.parse_stat(read("stat") or b"")
+        if stat.starttime >= self._began:
+            self._young[pid] = directory.inode()
         data = read("cgroup")
         lines = self._cgroup_lines.get(data or b"")
         links = directory.readlinks(namespaces.LINKS)
@@ -123,6 +130,8 @@ class _Collector(Forgiving):
         stat = self.fact(directory, "stat", procfs.parse_stat, pid)
         if stat is None:
             return None
+        if stat.starttime >= self._began:
+            self._young[pid] = directory.inode()
         return Process(
             pid,
             stat.ppid,
@@ -167,7 +176,8 @@ class _Collector(Forgiving):
         directory = proc.open(str(process.pid))
         try:
             stat = directory.parsed("stat", directory.read_rendered("stat"), procfs.parse_stat)
-            if stat is None or stat.starttime != process.starttime:
+            same = stat is not None and stat.starttime == process.starttime
+            if not same or self._young.get(process.pid) not in (None, directory.inode()):
                 raise Vanished(directory.path, "its pid is another process's now")
         except BaseException:
             directory.close()

@@ -212,7 +212,7 @@ def test_a_container_that_ends_at_any_moment_of_the_walk_disturbs_no_other(ident
 
 
 REUSE = r'''
-import ctypes, json, os, signal, sys
+import ctypes, json, os, signal, sys, time
 from tests.live.test_kernel_races import before_call
 from nsinspect.collect import _Collector, collect
 from nsinspect.kernfs import Directory, Roots
@@ -268,6 +268,8 @@ def whose(process, confinement, uts):
     return facts
 
 def once(moment):
+    # At the start of a clock tick, so that the two may have one start time.
+    time.sleep(0.01 - time.clock_gettime(time.CLOCK_BOOTTIME) % 0.01)
     old, inode = start("old", 1001)
     uts, now = {inode: "old"}, [old]
     def reuse():
