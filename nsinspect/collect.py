@@ -6,9 +6,9 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
-from nsinspect import cgroupfs, namespaces, procfs, runtimes
+from nsinspect import cgroupfs, namespaces, procfs, testimony
 from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
@@ -27,20 +27,60 @@ T = TypeVar("T")
 _MONITORS = (b"conmon", b"containerd-shim")
 
 
-def collect(roots: Roots, *, isolates: bool = False, clock: Callable[[], float] = time.time) -> Snapshot:
+class Attempt(Protocol):
+    """How a part of a collection is run: what the work gives, or ``default`` when it must not be waited for."""
+
+    def __call__(self, name: str, work: Callable[[], T], default: T, /) -> T:
+        """``name`` is one of :data:`PARTS`."""
+
+
+PARTS = ("processes", "state_files", "confinement", "cgroups")
+
+
+def _at_any_price(_name: str, work: Callable[[], T], _default: T) -> T:
+    return work()
+
+
+def collect(
+    roots: Roots,
+    *,
+    isolates: bool = False,
+    clock: Callable[[], float] = time.time,
+    attempt: Attempt = _at_any_price,
+) -> Snapshot:
     """One pass over the host at ``roots``; with ``isolates`` the closer look at containers is given to those too.
 
-    Raises :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount; everything less is part of
-    the result.
+    Each part holds its own descriptors and gives its result at its end, so ``attempt`` may leave one behind.  Raises
+    :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount, or the processes were left behind;
+    everything less is part of the result.
     """
     # Nothing made in a scan is garbage before its end, so looking for some only costs (a tenth of the time).
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Collector(roots).run(clock(), isolates=isolates)
+        return _Collector(roots).run(clock(), attempt, isolates=isolates)
     finally:
         if collecting:
             gc.enable()
+
+
+class _Seen(NamedTuple):
+    mounts: tuple[Mount, ...]
+    hierarchies: tuple[Hierarchy, ...]
+    processes: tuple[Process, ...]
+    host: HostFacts
+    moment: float | None
+
+
+class _Look(NamedTuple):
+    """By pid of init."""
+
+    confinements: dict[int, Confinement]
+    monitors: dict[int, str]
+
+    def mounts(self, pid: int) -> tuple[Mount, ...]:
+        found = self.confinements.get(pid)
+        return (found and found.mounts) or ()
 
 
 class _Collector(Forgiving):
@@ -56,7 +96,40 @@ class _Collector(Forgiving):
         self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self._young: dict[int, int] = {}
 
-    def run(self, captured_at: float, *, isolates: bool) -> Snapshot:
+    def run(self, captured_at: float, attempt: Attempt, *, isolates: bool) -> Snapshot:
+        seen = attempt("processes", self.seen, None)
+        if seen is None:
+            raise RootError(f"{self.roots.procfs}: its processes could not be read")
+        mounts, hierarchies, processes, facts, moment = seen
+        files = Reader(self.roots, mounts, self.complain)
+        claims: tuple[Claim, ...] = attempt("state_files", lambda: testimony.claims(files), ())
+        groups = group(processes, claims, facts.namespaces, isolates=isolates).groups
+        look: _Look = attempt(
+            "confinement", lambda: self.closer_look(groups, processes, facts.namespaces), _Look({}, {})
+        )
+        cgroups: dict[tuple[int, bytes], Cgroup] = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
+        traces = [
+            Traces(one.match.id, one.init.pid, look.mounts(one.init.pid), look.monitors.get(one.init.pid))
+            for one in groups
+        ]
+        declarations: dict[tuple[str, str], Declaration] = attempt(
+            "state_files", lambda: testimony.declarations(files, zip(groups, traces, strict=True)), {}
+        )
+        return Snapshot(
+            captured_at=captured_at if self.roots.live or moment is None else moment,
+            host=facts,
+            hierarchies=hierarchies,
+            processes=processes,
+            confinements=look.confinements,
+            cgroups=cgroups,
+            claims=claims,
+            declarations=declarations,
+            issues=self.all_issues(),
+            vanished=self.vanished,
+        )
+
+    def seen(self) -> _Seen:
+        """What needs no knowledge of containers."""
         with Directory.root(self.roots.procfs) as proc:
             pids = sorted(int(name) for name in proc.entries() if name.isascii() and name.isdigit())
             if not pids:
@@ -66,26 +139,13 @@ class _Collector(Forgiving):
             processes = tuple(process for pid in pids if (process := self.process(proc, pid)) is not None)
             facts = self.host(proc, processes)
             self.say_if_narrowed(proc, processes)
-            reader = Reader(self.roots, mounts, self.complain)
-            claims = self.claims(reader)
-            groups = group(processes, claims, facts.namespaces, isolates=isolates).groups
+            return _Seen(mounts, hierarchies, processes, facts, self.moment(proc, facts.boot_time))
+
+    def closer_look(self, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces) -> _Look:
+        """How inits are confined, and where their monitors work."""
+        with Directory.root(self.roots.procfs) as proc:
             confinements = {g.init.pid: found for g in groups if (found := self.confinement(proc, g.init)) is not None}
-            monitors = self.monitors(proc, groups, processes, facts.namespaces)
-            moment = self.moment(proc, facts.boot_time)
-        cgroups = self.cgroups(hierarchies, groups)
-        declarations = self.declarations(reader, groups, confinements, monitors)
-        return Snapshot(
-            captured_at=captured_at if self.roots.live or moment is None else moment,
-            host=facts,
-            hierarchies=hierarchies,
-            processes=processes,
-            confinements=confinements,
-            cgroups=cgroups,
-            claims=claims,
-            declarations=declarations,
-            issues=self.all_issues(),
-            vanished=self.vanished,
-        )
+            return _Look(confinements, self.monitors(proc, groups, processes, host))
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -374,17 +434,7 @@ class _Collector(Forgiving):
             self.complain(error)
         return None
 
-    # -- state files -----------------------------------------------------------------------------------------------
-
-    def claims(self, reader: Reader) -> tuple[Claim, ...]:
-        """Containers that the engines' state files tell of."""
-        found: list[Claim] = []
-        for engine in runtimes.ENGINES:
-            try:
-                found += engine.claims(reader)
-            except KernelError as error:
-                self.complain(error)
-        return tuple(found)
+    # -- monitors -------------------------------------------------------------------------------------------------
 
     def monitors(
         self, proc: Directory, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces
@@ -414,30 +464,6 @@ class _Collector(Forgiving):
             else:
                 if folder is not None:
                     found[one.init.pid] = os.fsdecode(folder)
-        return found
-
-    def declarations(
-        self, reader: Reader, groups: Iterable[Group], confinements: dict[int, Confinement], monitors: dict[int, str]
-    ) -> dict[tuple[str, str], Declaration]:
-        """What the engines of this host wrote down; of a container inside another they know nothing."""
-        found: dict[tuple[str, str], Declaration] = {}
-        for one in groups:
-            if one.nested or one.kind == "isolate":
-                continue
-            engine = runtimes.BY_NAME[one.match.runtime]
-            confinement = confinements.get(one.init.pid)
-            mounts = (confinement and confinement.mounts) or ()
-            traces = Traces(one.match.id, one.init.pid, mounts, monitors.get(one.init.pid))
-            # A bare id under a pod does not say whose it is: whichever engine has written of it.
-            for asked in runtimes.ENGINES if engine.NAME == "unknown" else (engine,):
-                try:
-                    said = asked.declaration(reader, traces)
-                except KernelError as error:
-                    self.complain(error)
-                    continue
-                if said is not None:
-                    found[one.match.runtime, one.match.id] = said
-                    break
         return found
 
 
