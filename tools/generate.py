@@ -71,7 +71,7 @@ def reference() -> tuple[Path, str]:
     lines = [
         "# JSON fields",
         "",
-        "Made from `nsinspect/fields.py` by `make generate`. The JSON Schema is `nsinspect/schema.json`.",
+        "Made from `nsinspect/fields/` by `make generate`. The JSON Schema is `nsinspect/schema.json`.",
         'A number, `"max"` (the kernel says there is no limit) and `null` (unknown, or not offered by this kernel:',
         "`issues` says why) never look alike. Text that a container chose is made safe: bytes that are no visible",
         "character are written as escapes.",

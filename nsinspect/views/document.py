@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from nsinspect import fields, safe
-from nsinspect.fields import Field, Schema
+from nsinspect.fields import Field, schema
+from nsinspect.fields.schema import Schema
+from nsinspect.fields.shapes import timestamp
 from nsinspect.locate import Located
 from nsinspect.model import Container, Model
 from nsinspect.snapshot import FAILURES, Issue
@@ -41,7 +43,7 @@ def pid_document(model: Model, processes: Iterable[Located], issues: Iterable[Is
 def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue]) -> str:
     whole = {
         "schema_version": SCHEMA_VERSION,
-        "captured_at": fields.timestamp(model.captured_at),
+        "captured_at": timestamp(model.captured_at),
         "host": _object(fields.HOST, model.host),
         **content,
         "issues": [issue._asdict() for issue in issues],
@@ -73,20 +75,20 @@ def _safe(value: Any) -> Any:
 
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of every document."""
-    issue = fields.exactly(
+    issue = schema.exactly(
         kind={"enum": [*sorted(FAILURES), "contradiction", "not_offered", "private_namespace", "spoofed"]},
-        path=fields.TEXT,
-        detail=fields.TEXT,
-        pids=fields.PIDS,
+        path=schema.TEXT,
+        detail=schema.TEXT,
+        pids=schema.PIDS,
     )
     common = {
         "schema_version": {"const": SCHEMA_VERSION},
-        "captured_at": fields.TIME,
+        "captured_at": schema.TIME,
         "host": _schema(fields.HOST),
-        "issues": fields.listed(issue),
+        "issues": schema.listed(issue),
     }
     container = {"$ref": "#/$defs/container"}
-    processes = fields.listed(_schema(fields.PROCESS))
+    processes = schema.listed(_schema(fields.PROCESS))
     drifts = _schema(row for row in fields.CONTAINER if row.key in _DRIFT_KEYS)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -94,10 +96,10 @@ def json_schema() -> Schema:
         "title": "nsinspect documents",
         "description": 'A number, "max" (the kernel says there is no limit) and null (unknown) never look alike.',
         "oneOf": [
-            {"description": "nsinspect list", **fields.exactly(**common, containers=fields.listed(container))},
-            {"description": "nsinspect show", **fields.exactly(**common, container=container)},
-            {"description": "nsinspect drift", **fields.exactly(**common, drift=fields.listed(drifts))},
-            {"description": "nsinspect pid", **fields.exactly(**common, processes=processes)},
+            {"description": "nsinspect list", **schema.exactly(**common, containers=schema.listed(container))},
+            {"description": "nsinspect show", **schema.exactly(**common, container=container)},
+            {"description": "nsinspect drift", **schema.exactly(**common, drift=schema.listed(drifts))},
+            {"description": "nsinspect pid", **schema.exactly(**common, processes=processes)},
         ],
         "$defs": {"container": _schema(fields.CONTAINER)},
     }
@@ -105,13 +107,13 @@ def json_schema() -> Schema:
 
 def _schema(rows: Iterable[Field[T]]) -> Schema:
     """The schema of the object that :func:`_object` makes: every key is always there."""
-    whole = fields.exactly()
+    whole = schema.exactly()
     for row in rows:
         *above, last = row.key.split(".")
         place = whole
         for name in above:
-            place = _property(place, name, fields.exactly())
-        described = row.schema if row.always else fields.nullable(row.schema)
+            place = _property(place, name, schema.exactly())
+        described = row.schema if row.always else schema.nullable(row.schema)
         _property(place, last, {"description": row.help, **described})
     return whole
 

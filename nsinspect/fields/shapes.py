@@ -1,0 +1,111 @@
+"""Facts in the shapes that rows give them, where that takes more than an attribute."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from nsinspect import capabilities
+from nsinspect.cgroupfs import CpuList, Pressure, format_cpu_list
+from nsinspect.drift import Drift
+from nsinspect.model import Container, Namespace
+from nsinspect.procfs import IdMapLine
+from nsinspect.security import Outlier
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC to the millisecond."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def capability_names(mask: int | None) -> list[str] | None:
+    """The names of the set bits."""
+    return None if mask is None else list(capabilities.names(mask))
+
+
+def capability_set(mask: int | None) -> dict[str, object] | None:
+    """A set as the kernel prints it, and by names."""
+    return None if mask is None else {"mask": f"0x{mask:016x}", "names": capability_names(mask)}
+
+
+def outlier(one: Outlier) -> dict[str, object]:
+    """A process that is not like init."""
+    return {
+        "pid": one.pid,
+        "comm": one.comm,
+        "extra": capability_names(one.extra),
+        "missing": capability_names(one.missing),
+        "bounding_extra": capability_names(one.bounding_extra),
+    }
+
+
+def namespace(one: Namespace | None) -> dict[str, object] | None:
+    """A namespace and who has it."""
+    if one is None:
+        return None
+    return {"inode": one.inode, "host": one.host, "shared_with": list(one.shared_with)}
+
+
+def evidence(pairs: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    """What says so, and what it says."""
+    return [{"says": says, "what": what} for says, what in pairs]
+
+
+def id_map(lines: tuple[IdMapLine, ...] | None) -> list[dict[str, int]] | None:
+    """A uid or gid map, line by line."""
+    if lines is None:
+        return None
+    return [{"inside": line.inside, "outside": line.outside, "count": line.length} for line in lines]
+
+
+def cpu_list(cpus: CpuList | None) -> str | None:
+    """CPUs as the kernel writes them: ``0-2,5``."""
+    return None if cpus is None else format_cpu_list(cpus)
+
+
+def declared(container: Container) -> dict[str, object] | None:
+    """What the engine's state files asked for, in the shape of what is enforced."""
+    wanted = container.declared
+    if wanted is None:
+        return None
+    return {
+        "source": container.declared_source,
+        "limits": {
+            "cpu": {"cores": wanted.cores, "shares": wanted.shares, "cpuset": cpu_list(wanted.cpuset)},
+            "memory": {
+                "max_bytes": wanted.memory_max,
+                "swap_max_bytes": wanted.swap_max,
+                "reservation_bytes": wanted.reservation,
+            },
+            "pids": {"max": wanted.pids},
+        },
+        "capabilities": {"bounding": capability_set(wanted.bounding)},
+        "security": {
+            "privileged": wanted.privileged,
+            "seccomp": None if wanted.seccomp is None else "filter" if wanted.seccomp else "disabled",
+            "no_new_privs": wanted.no_new_privs,
+            "read_only_rootfs": wanted.read_only_rootfs,
+        },
+        "namespaces": dict(wanted.namespaces),
+        "uid": wanted.uid,
+    }
+
+
+def drift(one: Drift) -> dict[str, object]:
+    """One difference between declared and enforced."""
+    return {
+        "field": one.field,
+        "declared": one.declared,
+        "enforced": one.enforced,
+        "tolerance": one.tolerance,
+        "where": one.where,
+    }
+
+
+def pressure(one: Pressure | None) -> dict[str, float | None] | None:
+    """Stall totals in seconds."""
+    if one is None:
+        return None
+    full = one.full_us
+    return {"some_seconds": one.some_us / 1e6, "full_seconds": None if full is None else full / 1e6}
