@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nsinspect.model import Container, Model
     from nsinspect.snapshot import Issue, Snapshot
 
-FOUND, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 3, 4, 5, 6
+FOUND, USAGE, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 2, 3, 4, 5, 6
 _ALIASES = {"ls": "list", "ps": "list"}
 
 
@@ -167,6 +167,114 @@ def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool
     _end(issues, strict)
 
 
+@cli.command("serve")
+@click.option(
+    "--web.listen-address",
+    "addresses",
+    multiple=True,
+    default=("127.0.0.1:10219",),
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to listen; repeatable.  :PORT is every address.",
+)
+@click.option(
+    "--web.config.file", "config_file", metavar="FILE", help="TLS, client certificates, users, headers: YAML."
+)
+@click.option("--web.systemd-socket", "systemd_socket", is_flag=True, help="Listen on the sockets that systemd passes.")
+@click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, metavar="PATH")
+@click.option(
+    "--web.max-requests",
+    "max_requests",
+    default=40,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many may be answered at once.",
+)
+@click.option(
+    "--web.disable-exporter-metrics", "no_own", is_flag=True, help="Leave out process_*, about this exporter."
+)
+@click.option("--path.procfs", "procfs", metavar="DIR", help="The same as --procfs.")
+@click.option("--path.sysfs", "sysfs", metavar="DIR", help="The host's /sys: --cgroupfs DIR/fs/cgroup.")
+@click.option("--path.rootfs", "rootfs", metavar="DIR", help="The same as --root.")
+@click.option(
+    "--scrape.timeout",
+    "deadline",
+    default=8.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What is not finished by then is left out.",
+)
+@click.option("--scrape.max-containers", "max_containers", default=1000, show_default=True, type=click.IntRange(min=1))
+@click.option("--scrape.max-series", "max_series", default=10_000, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--log.level", "level", default="info", show_default=True, type=click.Choice(("debug", "info", "warning", "error"))
+)
+@click.option("--log.format", "style", default="logfmt", show_default=True, type=click.Choice(("logfmt", "json")))
+@click.option("--once", is_flag=True, help="Print one scrape and exit.")
+@click.pass_obj
+def serve_command(
+    roots: Roots,
+    addresses: tuple[str, ...],
+    config_file: str | None,
+    systemd_socket: bool,
+    telemetry_path: str,
+    max_requests: int,
+    no_own: bool,
+    procfs: str | None,
+    sysfs: str | None,
+    rootfs: str | None,
+    deadline: float,
+    max_containers: int,
+    max_series: int,
+    level: str,
+    style: str,
+    once: bool,
+) -> None:
+    """Serve metrics to Prometheus.
+
+    Collects at each scrape.  SIGHUP reads the web configuration again; so does a change of its files.
+    """
+    from dataclasses import replace
+
+    from nsinspect import safe
+    from nsinspect.errors import NsinspectError, RootError
+    from nsinspect.serve import daemon, logs
+    from nsinspect.serve.app import Settings
+    from nsinspect.views.metrics import Room
+
+    if not telemetry_path.startswith("/") or telemetry_path in ("/", "/-/healthy", "/-/ready"):
+        raise click.UsageError(f"--web.telemetry-path {telemetry_path}: expected a path of its own, such as /metrics")
+    roots = replace(
+        roots,
+        root=rootfs or roots.root,
+        procfs_override=procfs or roots.procfs_override,
+        cgroupfs_override=os.path.join(sysfs, "fs/cgroup") if sysfs else roots.cgroupfs_override,
+    )
+    settings = Settings(
+        telemetry_path=telemetry_path,
+        deadline=deadline,
+        max_requests=max_requests,
+        room=Room(containers=max_containers, series=max_series),
+        own_metrics=not no_own,
+    )
+    logs.start(level, style)
+    try:
+        if once:
+            _print(daemon.once(roots, settings), end="")
+        else:
+            daemon.run(
+                roots,
+                daemon.Flags(
+                    addresses=addresses, config_file=config_file, systemd_socket=systemd_socket, settings=settings
+                ),
+            )
+    except RootError as error:
+        _fail(safe.text(str(error)), CANNOT_LOOK)
+    except NsinspectError as error:
+        _fail(safe.text(str(error)), USAGE)
+
+
 def _look(roots: Roots, *, isolates: bool) -> tuple[Snapshot, Model]:
     from nsinspect.collect import collect
     from nsinspect.errors import RootError
@@ -193,11 +301,11 @@ def _find(model: Model, wanted: str) -> Container:
         _fail(f"{error}:{names}", AMBIGUOUS)
 
 
-def _print(text: str) -> None:
+def _print(text: str, end: str = "\n") -> None:
     if hasattr(sys.stdout, "reconfigure"):
         # A terminal that cannot show a character gets an escape, never a crash.
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(text + end)
     sys.stdout.flush()
 
 

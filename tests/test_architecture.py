@@ -47,7 +47,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locate": {"model"} | FACTS,
     "fields": {"fields", "locate", "drift", "shares"} | MEANING | FACTS,
     "views": {"", "fields", "safe", "views", "locate", "drift", "shares"} | MEANING | FACTS,
-    "cli": {"", "errors", "kernfs", "collect", "model", "snapshot", "fields", "lookup", "locate", "safe", "views"},
+    "serve": {"", "errors", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
+    "cli": {
+        "serve",
+        "",
+        "errors",
+        "kernfs",
+        "collect",
+        "model",
+        "snapshot",
+        "fields",
+        "lookup",
+        "locate",
+        "safe",
+        "views",
+    },
     "__main__": {"cli"},
 }
 
@@ -57,21 +71,28 @@ ONLY_IN = {
     "rich": {"views.table", "views.page", "views.report", "views.words"},
     "psutil": {"host"},
     "pyroute2": {"netns"},
-    "prometheus_client": {"views.metrics"},
+    "prometheus_client": {"serve.app"},
+    "h11": {"serve.server"},
+    "bcrypt": {"serve.auth"},
+    "yaml": {"serve.webconfig"},
 }
 
 # Standard library that looks at the world -> the only modules that may.  Everything else is pure.
 WORLD = {
-    "time": {"collect"},
+    "time": {"collect", "serve.daemon", "serve.notify", "serve.scraper"},
+    "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
+    "socket": {"serve.daemon", "serve.notify", "serve.server"},
+    "threading": {"serve.scraper"},
+    "logging": {"serve.daemon", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
     "ctypes": {"statefiles"},
     "sys": {"cli"},
     "shutil": {"cli"},
     "io": {"views.words"},
-    **{module: set[str]() for module in ("pathlib", "subprocess", "socket", "threading", "logging", "glob", "random")},
+    **{module: set[str]() for module in ("pathlib", "subprocess", "glob", "random")},
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}
-MAY_OPEN = {"kernfs", "statefiles"}
+MAY_OPEN = {"kernfs", "statefiles", "serve.webconfig"}
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,1 @@
+"""The exporter daemon: HTTP, TLS, signals and systemd around one collection for each scrape."""

@@ -1,0 +1,117 @@
+"""One collection for each scrape, in parts that are left behind when they take too long."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from nsinspect import __version__
+from nsinspect.collect import PARTS, collect
+from nsinspect.errors import RootError
+from nsinspect.fields.scrape import Part, Scrape
+from nsinspect.kernfs import Roots
+from nsinspect.model import Model, build
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# Engines' files lie on disks that can hang; the kernel's answers must not wait for them.
+_SHARE_OF_STATE_FILES = 0.25
+
+
+class Scraper:
+    """Collects on demand.  ``scrape`` is called by one thread at a time."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._vanished = 0
+        # By part, the thread that was left behind with it: it is not begun again before that one is done.
+        self._behind: dict[str, threading.Thread] = {}
+
+    def scrape(self, seconds: float) -> Scrape:
+        """What could be had within ``seconds``.  Never raises for what a host does."""
+        attempt = _Attempt(self._behind, time.monotonic() + seconds)
+        model: Model | None = None
+        try:
+            snapshot = collect(self._roots, attempt=attempt)
+            model = attempt("model", lambda: build(snapshot), None)
+            self._vanished += snapshot.vanished
+        except RootError as error:
+            log.error("%s", error)
+        # collect() leaves the collector of cycles on; what one scrape made is garbage at its end.
+        gc.collect()
+        return Scrape(
+            model=model,
+            parts=attempt.parts(),
+            vanished=self._vanished,
+            truncated=0,
+            version=__version__,
+            python=platform.python_version(),
+        )
+
+
+class _Attempt:
+    """Runs each part in a thread of its own until ``deadline`` (monotonic seconds); one that fails or is late gives
+    its default."""
+
+    def __init__(self, behind: dict[str, threading.Thread], deadline: float) -> None:
+        self._behind = behind
+        self._deadline = deadline
+        self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
+
+    def __call__(self, name: str, work: Callable[[], T], default: T, /) -> T:
+        """See :class:`nsinspect.collect.Attempt`.  ``RootError`` is passed on."""
+        begun = time.monotonic()
+        left = max(0.0, self._deadline - begun)
+        if name == "state_files":
+            left *= _SHARE_OF_STATE_FILES
+        try:
+            return self._within(left, name, work)
+        except RootError:
+            self._failed.add(name)
+            raise
+        except TimeoutError as error:
+            log.error("%s", error)
+        except Exception:
+            # Whatever is wrong with one part, the others are still worth having.
+            log.exception("collector %s failed", name)
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - begun
+        self._failed.add(name)
+        return default
+
+    def _within(self, seconds: float, name: str, work: Callable[[], T]) -> T:
+        behind = self._behind.get(name)
+        if behind is not None and behind.is_alive():
+            raise TimeoutError(f"collector {name} still waits for what it began in an earlier scrape")
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(work())
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+                errors.append(error)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if errors:
+            raise errors[0]
+        if not results:
+            self._behind[name] = thread
+            raise TimeoutError(f"collector {name} was not finished within {seconds:.1f} seconds, and was left behind")
+        return results[0]
+
+    def parts(self) -> tuple[Part, ...]:
+        """How each part went; one that was never begun failed."""
+        return tuple(
+            Part(name, name in self._seconds and name not in self._failed, self._seconds.get(name, 0.0))
+            for name in (*PARTS, "model")
+        )
