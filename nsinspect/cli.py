@@ -212,6 +212,12 @@ def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool
 )
 @click.option("--log.format", "style", default="logfmt", show_default=True, type=click.Choice(("logfmt", "json")))
 @click.option("--once", is_flag=True, help="Print one scrape and exit.")
+@click.option(
+    "--files-socket",
+    "lender",
+    metavar="PATH",
+    help="Where nsinspect-files lends engines' state files that we may not open.",
+)
 @click.pass_obj
 def serve_command(
     roots: Roots,
@@ -227,6 +233,7 @@ def serve_command(
     deadline: float,
     max_containers: int,
     max_series: int,
+    lender: str | None,
     level: str,
     style: str,
     once: bool,
@@ -258,21 +265,32 @@ def serve_command(
         room=Room(containers=max_containers, series=max_series),
         own_metrics=not no_own,
     )
+    flags = daemon.Flags(
+        addresses=addresses, config_file=config_file, systemd_socket=systemd_socket, lender=lender, settings=settings
+    )
     logs.start(level, style)
     try:
         if once:
-            _print(daemon.once(roots, settings), end="")
+            _print(daemon.once(roots, flags), end="")
         else:
-            daemon.run(
-                roots,
-                daemon.Flags(
-                    addresses=addresses, config_file=config_file, systemd_socket=systemd_socket, settings=settings
-                ),
-            )
+            daemon.run(roots, flags)
     except RootError as error:
         _fail(safe.text(str(error)), CANNOT_LOOK)
     except NsinspectError as error:
         _fail(safe.text(str(error)), USAGE)
+
+
+@cli.command("lend-files", hidden=True)
+def lend_files_command() -> None:
+    """Open engines' state files for `nsinspect serve`: what nsinspect-files.service runs."""
+    from nsinspect.errors import NsinspectError
+    from nsinspect.serve import daemon, logs
+
+    logs.start("info", "logfmt")
+    try:
+        daemon.lend_files()
+    except NsinspectError as error:
+        _fail(str(error), USAGE)
 
 
 def _look(roots: Roots, *, isolates: bool) -> tuple[Snapshot, Model]:

@@ -47,10 +47,12 @@ def collect(
     isolates: bool = False,
     clock: Callable[[], float] = time.time,
     attempt: Attempt = _at_any_price,
+    borrow: Callable[[str], int] | None = None,
 ) -> Snapshot:
     """One pass over the host at ``roots``; with ``isolates`` the closer look at containers is given to those too.
 
-    Each part holds its own descriptors and gives its result at its end, so ``attempt`` may leave one behind.  Raises
+    Each part holds its own descriptors and gives its result at its end, so ``attempt`` may leave one behind.
+    ``borrow`` opens state files that we may not (:class:`nsinspect.statefiles.Reader`).  Raises
     :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount, or the processes were left behind;
     everything less is part of the result.
     """
@@ -58,7 +60,7 @@ def collect(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Collector(roots).run(clock(), attempt, isolates=isolates)
+        return _Collector(roots, borrow).run(clock(), attempt, isolates=isolates)
     finally:
         if collecting:
             gc.enable()
@@ -84,9 +86,10 @@ class _Look(NamedTuple):
 
 
 class _Collector(Forgiving):
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, borrow: Callable[[str], int] | None = None) -> None:
         super().__init__()
         self.roots = roots
+        self.borrow = borrow
         # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
         self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
         self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
@@ -101,7 +104,7 @@ class _Collector(Forgiving):
         if seen is None:
             raise RootError(f"{self.roots.procfs}: its processes could not be read")
         mounts, hierarchies, processes, facts, moment = seen
-        files = Reader(self.roots, mounts, self.complain)
+        files = Reader(self.roots, mounts, self.complain, self.borrow)
         claims: tuple[Claim, ...] = attempt("state_files", lambda: testimony.claims(files), ())
         groups = group(processes, claims, facts.namespaces, isolates=isolates).groups
         look: _Look = attempt(

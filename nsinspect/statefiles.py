@@ -28,11 +28,18 @@ class Reader:
     """State files of the host below ``roots``; satisfies :class:`nsinspect.runtimes.base.StateFiles`.
 
     ``complain`` is told of what an engine could do without.  Each file is read once in the life of a reader, because
-    podman keeps all its containers in one.
+    podman keeps all its containers in one.  ``borrow`` opens what we may not: a descriptor, or ``OSError``.
     """
 
-    def __init__(self, roots: Roots, host_mounts: Iterable[Mount], complain: Callable[[KernelError], None]) -> None:
+    def __init__(
+        self,
+        roots: Roots,
+        host_mounts: Iterable[Mount],
+        complain: Callable[[KernelError], None],
+        borrow: Callable[[str], int] | None = None,
+    ) -> None:
         self.complain = complain
+        self._borrow = borrow
         self._root = roots.root
         self._at_root = roots.at_root
         self._mounts = tuple(host_mounts)
@@ -100,7 +107,12 @@ class Reader:
 
     def _open(self, path: str, flags: int) -> int:
         if self._at_root:
-            return os.open(path, flags)
+            try:
+                return os.open(path, flags)
+            except PermissionError:
+                if self._borrow is None:
+                    raise
+                return self._borrow(path)
         top = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return _open_in_root(top, path, flags)

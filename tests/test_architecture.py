@@ -81,9 +81,9 @@ ONLY_IN = {
 WORLD = {
     "time": {"collect", "serve.daemon", "serve.notify", "serve.scraper"},
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
-    "socket": {"serve.daemon", "serve.notify", "serve.server"},
+    "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
     "threading": {"serve.scraper"},
-    "logging": {"serve.daemon", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
+    "logging": {"serve.daemon", "serve.lending", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
     "ctypes": {"statefiles"},
     "sys": {"cli"},
     "shutil": {"cli"},
@@ -92,7 +92,7 @@ WORLD = {
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}
-MAY_OPEN = {"kernfs", "statefiles", "serve.webconfig"}
+MAY_OPEN = {"kernfs", "statefiles", "serve.webconfig", "serve.lending"}
 
 
 def modules() -> dict[str, Path]:

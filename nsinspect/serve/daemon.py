@@ -16,6 +16,7 @@ from nsinspect.fields.scrape import Scrape
 from nsinspect.kernfs import Roots
 from nsinspect.serve import notify
 from nsinspect.serve.app import App, Settings
+from nsinspect.serve.lending import lend
 from nsinspect.serve.scraper import Scraper
 from nsinspect.serve.server import Patience, Server, listen
 from nsinspect.serve.webconfig import ConfigError, Rotating, exposure
@@ -38,6 +39,7 @@ class Flags:
     addresses: tuple[str, ...]
     config_file: str | None = None
     systemd_socket: bool = False
+    lender: str | None = None
     settings: Settings = field(default_factory=Settings)
     patience: Patience = field(default_factory=Patience)
 
@@ -53,15 +55,25 @@ def first_look(scraper: Scraper, seconds: float) -> Scrape:
     return scrape
 
 
-def once(roots: Roots, settings: Settings) -> str:
+def once(roots: Roots, flags: Flags) -> str:
     """One scrape as text.  Raises :class:`RootError`."""
-    return exposition(first_look(Scraper(roots), settings.deadline), openmetrics=False, room=settings.room)
+    scrape = first_look(Scraper(roots, flags.lender), flags.settings.deadline)
+    return exposition(scrape, openmetrics=False, room=flags.settings.room)
+
+
+def lend_files() -> None:
+    """Lend state files on the socket that systemd passed, until SIGTERM.  Raises :class:`CannotServe`."""
+    passed = notify.passed_sockets()
+    if not passed:
+        raise CannotServe("expected a listening socket from systemd (nsinspect-files.socket), found none")
+    notify.notify(READY=1)
+    lend(passed[0])
 
 
 def run(roots: Roots, flags: Flags) -> None:
     """Serve until SIGTERM or SIGINT.  Raises :class:`RootError`, :class:`ConfigError` and :class:`CannotServe`."""
     config = Rotating(flags.config_file)
-    scraper = Scraper(roots)
+    scraper = Scraper(roots, flags.lender)
     first_look(scraper, flags.settings.deadline)
     sockets = _sockets(flags)
     try:

@@ -16,6 +16,7 @@ from nsinspect.errors import RootError
 from nsinspect.fields.scrape import Part, Scrape
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model, build
+from nsinspect.serve.lending import Borrower
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -27,8 +28,10 @@ _SHARE_OF_STATE_FILES = 0.25
 class Scraper:
     """Collects on demand.  ``scrape`` is called by one thread at a time."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, lender: str | None = None) -> None:
+        """``lender``: the socket of :mod:`nsinspect.serve.lending`."""
         self._roots = roots
+        self._lender = lender
         self._vanished = 0
         # By part, the thread that was left behind with it: it is not begun again before that one is done.
         self._behind: dict[str, threading.Thread] = {}
@@ -36,13 +39,18 @@ class Scraper:
     def scrape(self, seconds: float) -> Scrape:
         """What could be had within ``seconds``.  Never raises for what a host does."""
         attempt = _Attempt(self._behind, time.monotonic() + seconds)
+        # One for each scrape: what was left behind with an old one may use it still.
+        borrower = Borrower(self._lender) if self._lender else None
         model: Model | None = None
         try:
-            snapshot = collect(self._roots, attempt=attempt)
+            snapshot = collect(self._roots, attempt=attempt, borrow=borrower)
             model = attempt("model", lambda: build(snapshot), None)
             self._vanished += snapshot.vanished
         except RootError as error:
             log.error("%s", error)
+        finally:
+            if borrower is not None:
+                borrower.close()
         # collect() leaves the collector of cycles on; what one scrape made is garbage at its end.
         gc.collect()
         return Scrape(

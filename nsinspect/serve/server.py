@@ -164,6 +164,8 @@ class Server:
             # What the kernel still holds for a client that went away silently has an end too.
             client.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(patience.write * 1000))
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Else the kernel would take a whole answer for a client that never reads, and keep it.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _CHUNK)
         reader, writer = await self._streams(connection)
         wire = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         wait = patience.head

@@ -62,8 +62,10 @@ class Tls:
         """A server's context.  Raises :class:`ConfigError` when the files do not hold what they should."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = self.min_version
-        # A client that wants to agree on new keys again and again makes us compute.
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        # A client that wants to agree on new keys again and again makes us compute; a ticket would outlive the
+        # authority that its owner's certificate came from.
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+        context.num_tickets = 0
         context.set_alpn_protocols(["http/1.1"])
         try:
             # Asked for a passphrase, OpenSSL would wait at a terminal.

@@ -1,0 +1,111 @@
+"""State files for an exporter that may not read them: a process that may opens them, and hands over the descriptor.
+
+The exporter talks to the network and may look into every process (CAP_SYS_PTRACE); whoever can open every file
+(CAP_DAC_READ_SEARCH) talks to nobody but it, parses nothing, and opens what engines keep and nothing else.  One packet
+is a path, the answer an errno and, where that is 0, a read-only descriptor (unix(7), SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import socket
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 4096
+_WAIT = 60.0
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+# What the modules of runtimes/ read: an engine's folder can be anywhere, so most are known by their last names.
+_FILES = re.compile(
+    r"/.+/containers/[0-9a-f]{64}/(config\.v2|hostconfig)\.json"  # Docker
+    r"|/.+/(overlay|vfs|btrfs|zfs)-containers/((volatile-)?containers|[0-9a-f]{64}/userdata/config)\.json"  # podman
+    r"|/.+/storage/db\.sql"  # podman
+    r"|/run/.+/(state\.json|config\.json|init\.pid)"  # runc and containerd, and crun
+    r"|/run/(user/[0-9]+/)?crun/[^/]+/status"
+    r"|/var/lib/lxc/[^/]+/config"
+)
+_FOLDERS = re.compile(
+    r"/run/(user|(user/[0-9]+/)?(runc|crun)|(k3s/)?containerd(/.+)?|docker(/.+)?|systemd/nspawn/propagate)"
+)
+
+
+def may_lend(path: str) -> bool:
+    """Whether this is a path that engines keep state at."""
+    plain = os.path.normpath(path) == path and path.isprintable()
+    return plain and (_FILES.fullmatch(path) or _FOLDERS.fullmatch(path)) is not None
+
+
+def lend(listening: socket.socket) -> None:
+    """Answer one client after the other, for ever.  The socket's own mode says who may come."""
+    listening.settimeout(None)
+    while True:
+        client, _ = listening.accept()
+        with client:
+            client.settimeout(_WAIT)
+            try:
+                while path := client.recv(_LONGEST):
+                    _answer(client, path)
+            except OSError as error:
+                log.debug("client: %s", error)
+
+
+def _answer(client: socket.socket, path: bytes) -> None:
+    name = os.fsdecode(path)
+    if not may_lend(name):
+        log.warning("asked for %s, which is no engine's state", name)
+        client.send(str(errno.EPERM).encode())
+        return
+    try:
+        fd = os.open(name, _FOLDER if _FOLDERS.fullmatch(name) else _FILE)
+    except OSError as error:
+        client.send(str(error.errno or errno.EIO).encode())
+        return
+    try:
+        socket.send_fds(client, [b"0"], [fd])
+    finally:
+        os.close(fd)
+
+
+class Borrower:
+    """The other side: opens through the lender's socket at ``address``, connecting when it first has to."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._connection: socket.socket | None = None
+
+    def __call__(self, path: str) -> int:
+        """A descriptor of ``path``.  Raises ``OSError`` as ``open`` does, with EACCES where there is no lender."""
+        try:
+            connection = self._connection or self._connect()
+            connection.send(os.fsencode(path))
+            answer, fds, _, _ = socket.recv_fds(connection, 16, 1, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            self.close()
+            raise PermissionError(errno.EACCES, f"not lent: {error}", path) from error
+        if answer == b"0" and fds:
+            return fds[0]
+        if not answer.isdigit():
+            self.close()
+            raise PermissionError(errno.EACCES, "not lent: the lender has hung up", path)
+        raise OSError(int(answer), os.strerror(int(answer)), path)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.settimeout(_WAIT)
+            connection.connect(self._address)
+        except OSError:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
