@@ -33,6 +33,7 @@ GUEST_PACKAGES = """
     busybox-static docker.io containerd runc podman crun catatonit lxc systemd-container bubblewrap apparmor
     uidmap slirp4netns fuse-overlayfs libpam-systemd dbus-user-session
     python3 python3-click python3-psutil python3-prometheus-client python3-pyroute2 python3-rich
+    python3-h11 python3-bcrypt python3-yaml python3-pip openssl prometheus
 """
 
 # In the initramfs; virtio_console is loaded here as well so that the ports exist before any unit runs.
