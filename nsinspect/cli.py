@@ -284,11 +284,11 @@ def serve_command(
 def lend_files_command() -> None:
     """Open engines' state files for `nsinspect serve`: what nsinspect-files.service runs."""
     from nsinspect.errors import NsinspectError
-    from nsinspect.serve import daemon, logs
+    from nsinspect.serve import lending, logs
 
     logs.start("info", "logfmt")
     try:
-        daemon.lend_files()
+        lending.run()
     except NsinspectError as error:
         _fail(str(error), USAGE)
 

@@ -106,7 +106,10 @@ class _Collector(Forgiving):
         mounts, hierarchies, processes, facts, moment = seen
         files = Reader(self.roots, mounts, self.complain, self.borrow)
         claims: tuple[Claim, ...] = attempt("state_files", lambda: testimony.claims(files), ())
-        groups = group(processes, claims, facts.namespaces, isolates=isolates).groups
+        grouping = attempt("processes", lambda: group(processes, claims, facts.namespaces, isolates=isolates), None)
+        if grouping is None:
+            raise RootError(f"{self.roots.procfs}: its containers could not be told apart")
+        groups = grouping.groups
         look: _Look = attempt(
             "confinement", lambda: self.closer_look(groups, processes, facts.namespaces), _Look({}, {})
         )

@@ -38,8 +38,9 @@ class Forgiving:
 
     def all_issues(self) -> tuple[Issue, ...]:
         """Every issue so far, those of many processes as one."""
+        # Copies: a part of a collection that was left behind may still complain.
         issues = list(self.issues)
-        for (kind, general, detail), pids in self.refused.items():
+        for (kind, general, detail), pids in self.refused.copy().items():
             path = general.replace("<pid>", str(pids[0])) if len(pids) == 1 else general
             issues.append(Issue(kind, path, detail, tuple(pids)))
         return tuple(issues)

@@ -227,7 +227,8 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
         chains["cpuset"],
         chains["memory"],
         chains["pids"],
-        cpus_online=snapshot.host.cpus_online,
+        # Where not one of its cgroups is known, neither is it known that the host's CPUs are all that limits it.
+        cpus_online=snapshot.host.cpus_online if paths else None,
         host_memory=snapshot.host.memory_bytes,
     )
     security = _security.security(

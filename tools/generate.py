@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE))
 
 from nsinspect import fields  # noqa: E402
 from nsinspect.views import document  # noqa: E402
+from nsinspect.views import metrics as metrics_view  # noqa: E402
 from tests.live.flag_files import ROWS  # noqa: E402
 
 HOSTS = HERE / "tests/fixtures/hosts"
@@ -33,6 +34,7 @@ QUESTIONS: dict[str, list[str]] = {
     "drift.json": ["drift", "--json"],
     "pid.txt": ["pid", "1", "2"],
     "pid.json": ["pid", "1", "2", "--json"],
+    "metrics.prom": ["serve", "--once"],
 }
 SHOWN = {
     "docker-hybrid": ("web", "sidecar", "agent", "locked"),
@@ -45,7 +47,9 @@ def run(*arguments: str) -> str:
     """What the program prints, as a user runs it, with no terminal."""
     command = [sys.executable, "-m", "nsinspect", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(HERE), "COLUMNS": "100"}
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE, env=environment).stdout
+    text = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE, env=environment).stdout
+    # How long it took and on which Python is no part of a golden.
+    return re.sub(r"(_duration_seconds\{.*\}|pythonversion=)[^}\n]*", r"\1 …", text)
 
 
 def goldens() -> Iterable[tuple[Path, str]]:
@@ -84,6 +88,41 @@ def reference() -> tuple[Path, str]:
     return HERE / "docs/json.md", "\n".join(lines) + "\n"
 
 
+def metrics_page() -> tuple[Path, str]:
+    """The page of metrics."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made from `nsinspect/fields/` by `make generate`. **No limit is `+Inf`, unknown is no sample, zero is zero.**",
+        "A dead container's series are gone at the next scrape; samples have no timestamps. Names and labels do not",
+        "change within a major version.",
+    ]
+    about_containers = [(metrics[0], metrics[0].labels) for metrics in metrics_view.families().values()]
+    identity = " and ".join(f"`{name}`" for name in metrics_view.IDENTITY)
+    tables = (
+        (
+            "About a container",
+            f"Every one has the labels {identity}: the engine's id, its first 12 characters where it is 64 hexadecimal",
+            "digits, and the name a person gave.",
+            about_containers,
+        ),
+        ("About the scrape", "", "", [(one, one.labels) for one in fields.SCRAPE]),
+    )
+    for title, first, second, rows in tables:
+        lines += ["", f"## {title}", "", *([first, second, ""] if first else [])]
+        lines += ["| metric | type | labels | what it is |", "| --- | --- | --- | --- |"]
+        for metric, labels in rows:
+            kind = "counter" if metric.name.endswith("_total") else "gauge"
+            named = ", ".join(f"`{label}`" for label in labels)
+            lines.append(f"| `{metrics_view.PREFIX}{metric.name}` | {kind} | {named} | {metric.help} |")
+    lines += [
+        "",
+        "`process_*` are about the exporter itself and come from prometheus-client; `--web.disable-exporter-metrics`",
+        "leaves them out.",
+    ]
+    return HERE / "docs/metrics.md", "\n".join(lines) + "\n"
+
+
 def engines_page() -> tuple[Path, str]:
     """The page of engines with what the last run of the systemd guest proved (``make matrix`` writes that down)."""
     path = HERE / "docs/engines.md"
@@ -102,8 +141,7 @@ def flags_page() -> tuple[Path, str]:
         "Made from `tests/live/flag_files.py` by `make generate`; the live tests start a container with each flag and",
         "compare the kernel's files, on v1 (Docker) and on v2 (podman), and the field. Swap is swap alone: v1 counts",
         "memory and swap together. A weight is made from shares by one of three formulas: 20 by the linear one, 59 by",
-        "the one in use since 2025; `limits.cpu.own.weight_as_shares` says which shares it may have been. The metric",
-        "names are those of the exporter to come.",
+        "the one in use since 2025; `limits.cpu.own.weight_as_shares` says which shares it may have been.",
         "",
         "| flag | v1 | v2 | field | metric |",
         "| --- | --- | --- | --- | --- |",
@@ -147,7 +185,8 @@ def main() -> None:
     """Write, or check."""
     check = "--check" in sys.argv[1:]
     stale = []
-    for path, text in [schema_file(), reference(), flags_page(), engines_page(), readme(), *goldens()]:
+    pages = [schema_file(), reference(), metrics_page(), flags_page(), engines_page(), readme()]
+    for path, text in [*pages, *goldens()]:
         if path.exists() and path.read_text() == text:
             continue
         stale.append(str(path.relative_to(HERE)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import html
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from http import HTTPStatus
 
 from nsinspect import __version__
 from nsinspect.fields.scrape import Scrape
@@ -25,6 +25,8 @@ _SAFE_HEADERS = {
     "Cache-Control": "no-store",
 }
 _TEXT = "text/plain; charset=utf-8"
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 # Prometheus gives up at its timeout; the answer has to have arrived by then.
 _MARGIN = 0.5
 
@@ -49,11 +51,11 @@ class _Page:
 
 
 class _Shared:
-    """One scrape, and what was written of it: made once however many ask."""
+    """One scrape, and what is written of it: made once however many ask."""
 
     def __init__(self, scrape: Scrape) -> None:
         self.scrape = scrape
-        self.written: dict[tuple[bool, bool], bytes] = {}
+        self.written: dict[tuple[bool, bool], asyncio.Task[bytes]] = {}
 
 
 class App:
@@ -86,6 +88,13 @@ class App:
                 page = await self._page(request)
         finally:
             self._requests -= 1
+        return self._whole(page)
+
+    def refusal(self, status: int) -> Answer:
+        """The answer to what is no request."""
+        return self._whole(_Page(status, _TEXT, f"{HTTPStatus(status).phrase}\n".encode("ascii")))
+
+    def _whole(self, page: _Page) -> Answer:
         headers = {**_SAFE_HEADERS, **self._config().headers, "Content-Type": page.content_type, **page.headers}
         return Answer(page.status, headers, page.body)
 
@@ -121,23 +130,20 @@ class App:
         return _Shared(scrape)
 
     async def _metrics(self, headers: Mapping[bytes, bytes]) -> _Page:
-        from prometheus_client.exposition import choose_encoder
-
         shared = await self.scrape(_patience(headers.get(b"x-prometheus-scrape-timeout-seconds", b"")))
-        encoder, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
-        openmetrics = content_type.startswith("application/openmetrics-text")
+        openmetrics = _prefers_openmetrics(headers.get(b"accept", b""))
         zipped = _accepts_gzip(headers.get(b"accept-encoding", b""))
-        body = shared.written.get((openmetrics, zipped))
-        if body is None:
-            body = await asyncio.to_thread(self._text, shared.scrape, encoder, openmetrics=openmetrics, zipped=zipped)
-            shared.written[openmetrics, zipped] = body
+        if (openmetrics, zipped) not in shared.written:
+            writing = asyncio.to_thread(self._text, shared.scrape, openmetrics=openmetrics, zipped=zipped)
+            shared.written[openmetrics, zipped] = asyncio.create_task(writing)
+        body = await asyncio.shield(shared.written[openmetrics, zipped])
         more = {"Vary": "Accept, Accept-Encoding", **({"Content-Encoding": "gzip"} if zipped else {})}
-        return _Page(200, content_type, body, more)
+        return _Page(200, _OPENMETRICS if openmetrics else _PROMETHEUS, body, more)
 
-    def _text(self, scrape: Scrape, encoder: Callable[[Any], bytes], *, openmetrics: bool, zipped: bool) -> bytes:
+    def _text(self, scrape: Scrape, *, openmetrics: bool, zipped: bool) -> bytes:
         text = exposition(scrape, openmetrics=openmetrics, room=self._settings.room).encode()
         if self._own is not None:
-            text += encoder(self._own.registry)
+            text += self._own.text(openmetrics=openmetrics)
         elif openmetrics:
             text += b"# EOF\n"
         if not zipped:
@@ -153,8 +159,16 @@ class _OwnMetrics:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, ProcessCollector
 
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+
+    def text(self, *, openmetrics: bool) -> bytes:
+        """With OpenMetrics' end, because it stands last."""
+        from prometheus_client.exposition import generate_latest
+        from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+        text: bytes = (generate_openmetrics if openmetrics else generate_latest)(self._registry)
+        return text
 
 
 def _patience(header: bytes) -> float | None:
@@ -166,12 +180,31 @@ def _patience(header: bytes) -> float | None:
     return max(seconds - _MARGIN, _MARGIN) if seconds > 0 else None
 
 
+def _weights(header: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes], float]]:
+    """What a header of choices names, with its parameters and its weight (RFC 9110, 12.4.2)."""
+    for choice in header.lower().replace(b" ", b"").split(b","):
+        name, *rest = choice.split(b";")
+        parameters = {key: value for key, _, value in (one.partition(b"=") for one in rest)}
+        try:
+            weight = float(parameters.get(b"q", b"1"))
+        except ValueError:
+            weight = 0.0
+        yield name, parameters, weight
+
+
+def _prefers_openmetrics(accept: bytes) -> bool:
+    """Whether OpenMetrics 1 is wanted at least as much as the text that everybody understands."""
+    wanted = plain = 0.0
+    for name, parameters, weight in _weights(accept):
+        if name == b"application/openmetrics-text" and parameters.get(b"version", b"1.0.0") in (b"1.0.0", b"0.0.1"):
+            wanted = max(wanted, weight)
+        elif name == b"text/plain":
+            plain = max(plain, weight)
+    return wanted > 0 and wanted >= plain
+
+
 def _accepts_gzip(header: bytes) -> bool:
-    for one in header.lower().split(b","):
-        name, _, weight = one.partition(b";")
-        if name.strip() == b"gzip":
-            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return False
+    return any(name == b"gzip" and weight > 0 for name, _, weight in _weights(header))
 
 
 def _landing(path: str) -> str:

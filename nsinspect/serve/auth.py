@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 
 # Of a password nobody has: whoever asks as an unknown user waits as long as one who is known.
-_NOBODY = "$2b$10$" + "C6UzMDM.H6dfI/f/IKcxee" + "7uOaQz8jUXGvaMV1p0lRhYYXIvZ1mJu"
+_NOBODY = "$2b${cost}$C6UzMDM.H6dfI/f/IKcxee7uOaQz8jUXGvaMV1p0lRhYYXIvZ1mJu"
 _REMEMBERED = 64
 _WAITING = 16
 
@@ -45,18 +45,30 @@ class Passwords:
             return hashed is not None
         if self._waiting >= _WAITING:
             raise Busy
-        self._waiting += 1
-        try:
-            async with self._turn:
-                matches = await asyncio.to_thread(_matches, password, hashed or _NOBODY)
-        finally:
-            self._waiting -= 1
-        if not matches or hashed is None:
+        cost = next(iter(users.values()), "$2b$10$")[4:6]
+        if not await self._check(password, hashed or _NOBODY.format(cost=cost)) or hashed is None:
             return False
         self._right[known] = None
         if len(self._right) > _REMEMBERED:
             del self._right[next(iter(self._right))]
         return True
+
+    async def _check(self, password: bytes, hashed: str) -> bool:
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        except asyncio.CancelledError:
+            self._waiting -= 1
+            raise
+        # bcrypt cannot be interrupted: who goes away now does not end its turn before it has ended.
+        return await asyncio.shield(asyncio.create_task(self._compute(password, hashed)))
+
+    async def _compute(self, password: bytes, hashed: str) -> bool:
+        try:
+            return await asyncio.to_thread(_matches, password, hashed)
+        finally:
+            self._turn.release()
+            self._waiting -= 1
 
     def _digest(self, *parts: bytes) -> bytes:
         digest = hmac.new(self._key, digestmod=hashlib.sha256)
@@ -80,6 +92,7 @@ def _matches(password: bytes, hashed: str) -> bool:
     import bcrypt
 
     try:
-        return bcrypt.checkpw(password, hashed.encode())
-    except ValueError:  # longer than bcrypt takes, or a NUL in it
+        # What follows a NUL would not count.
+        return b"\0" not in password and bcrypt.checkpw(password, hashed.encode())
+    except ValueError:  # longer than bcrypt takes
         return False

@@ -11,12 +11,11 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from nsinspect.errors import NsinspectError, RootError
+from nsinspect.errors import RootError
 from nsinspect.fields.scrape import Scrape
 from nsinspect.kernfs import Roots
 from nsinspect.serve import notify
 from nsinspect.serve.app import App, Settings
-from nsinspect.serve.lending import lend
 from nsinspect.serve.scraper import Scraper
 from nsinspect.serve.server import Patience, Server, listen
 from nsinspect.serve.webconfig import ConfigError, Rotating, exposure
@@ -26,10 +25,6 @@ log = logging.getLogger(__name__)
 
 # The kernel's own answers; an engine's files may hang with their disk, which a restart does not mend.
 _KERNEL_PARTS = ("processes", "confinement", "cgroups", "model")
-
-
-class CannotServe(NsinspectError):
-    """Nothing to listen on, or an address that cannot be had; one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +43,7 @@ def first_look(scraper: Scraper, seconds: float) -> Scrape:
     """A first scrape.  Raises :class:`RootError` where the host cannot be seen, or only a part of it."""
     scrape = scraper.scrape(seconds)
     if scrape.model is None:
-        raise RootError("the processes of this host could not be read in time; the log says why")
+        raise RootError("the processes of this host could not be read; the log says why")
     for issue in scrape.model.issues:
         if issue.kind == "private_namespace":
             raise RootError(f"{issue.path}: {issue.detail}")
@@ -61,17 +56,8 @@ def once(roots: Roots, flags: Flags) -> str:
     return exposition(scrape, openmetrics=False, room=flags.settings.room)
 
 
-def lend_files() -> None:
-    """Lend state files on the socket that systemd passed, until SIGTERM.  Raises :class:`CannotServe`."""
-    passed = notify.passed_sockets()
-    if not passed:
-        raise CannotServe("expected a listening socket from systemd (nsinspect-files.socket), found none")
-    notify.notify(READY=1)
-    lend(passed[0])
-
-
 def run(roots: Roots, flags: Flags) -> None:
-    """Serve until SIGTERM or SIGINT.  Raises :class:`RootError`, :class:`ConfigError` and :class:`CannotServe`."""
+    """Serve until SIGTERM or SIGINT.  Raises ``RootError``, ``ConfigError`` and ``CannotServe``."""
     config = Rotating(flags.config_file)
     scraper = Scraper(roots, flags.lender)
     first_look(scraper, flags.settings.deadline)
@@ -85,10 +71,7 @@ def run(roots: Roots, flags: Flags) -> None:
 
 def _sockets(flags: Flags) -> list[socket.socket]:
     if flags.systemd_socket:
-        passed = notify.passed_sockets()
-        if not passed:
-            raise CannotServe("--web.systemd-socket: expected listening sockets from systemd, found none")
-        return passed
+        return notify.passed_sockets()
     found: list[socket.socket] = []
     for address in flags.addresses:
         try:
@@ -96,7 +79,9 @@ def _sockets(flags: Flags) -> list[socket.socket]:
         except (OSError, ValueError, OverflowError) as error:
             for one in found:
                 one.close()
-            raise CannotServe(f"--web.listen-address {address}: {getattr(error, 'strerror', None) or error}") from error
+            raise notify.CannotServe(
+                f"--web.listen-address {address}: {getattr(error, 'strerror', None) or error}"
+            ) from error
     return found
 
 
@@ -106,8 +91,8 @@ class _Daemon:
         self._config = config
         self._sockets = sockets
         self._stop = asyncio.Event()
-        self._app = App(scraper, flags.settings, lambda: config.config, self._scraped)
-        self._server = Server(self._app.answer, config.context, config.allowed, flags.patience)
+        self._app = App(scraper, flags.settings, config.config, self._scraped)
+        self._server = Server(self._app.answer, self._app.refusal, config.context, config.allowed, flags.patience)
         self._finished = time.monotonic()
 
     async def run(self) -> None:
@@ -129,7 +114,8 @@ class _Daemon:
     def _say_what_is_open(self) -> None:
         names = [_name(one) for one in self._sockets]
         log.info("listening on %s", ", ".join(names))
-        for warning in exposure(self._config.config, names, all_local=all(map(_is_local, self._sockets))):
+        outside = [_name(one) for one in self._sockets if not _is_local(one)]
+        for warning in exposure(self._config.config(), outside):
             log.warning("%s", warning)
 
     def _reload(self) -> None:
@@ -140,7 +126,8 @@ class _Daemon:
             self._say_what_is_open()
         except ConfigError as error:
             log.error("%s; the configuration before it stays in force", error)
-        notify.notify(READY=1)
+        finally:
+            notify.notify(READY=1)
 
     def _scraped(self, scrape: Scrape) -> None:
         if all(part.success for part in scrape.parts if part.name in _KERNEL_PARTS):

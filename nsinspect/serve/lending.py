@@ -13,6 +13,8 @@ import os
 import re
 import socket
 
+from nsinspect.serve import notify
+
 log = logging.getLogger(__name__)
 
 _LONGEST = 4096
@@ -37,6 +39,13 @@ def may_lend(path: str) -> bool:
     """Whether this is a path that engines keep state at."""
     plain = os.path.normpath(path) == path and path.isprintable()
     return plain and (_FILES.fullmatch(path) or _FOLDERS.fullmatch(path)) is not None
+
+
+def run() -> None:
+    """Lend on the socket that systemd passed, until SIGTERM.  Raises :class:`nsinspect.serve.notify.CannotServe`."""
+    (listening, *_) = notify.passed_sockets()
+    notify.notify(READY=1)
+    lend(listening)
 
 
 def lend(listening: socket.socket) -> None:

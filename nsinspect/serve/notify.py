@@ -6,6 +6,8 @@ import os
 import socket
 import time
 
+from nsinspect.errors import NsinspectError
+
 FIRST_FD = 3
 
 
@@ -20,7 +22,7 @@ def notify(**fields: str | int) -> None:
     message = "\n".join(f"{name}={value}" for name, value in fields.items())
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.sendto(message.encode(), address)
+            sender.sendto(message.encode("utf-8", "backslashreplace"), address)
     except OSError:
         pass
 
@@ -37,9 +39,24 @@ def watchdog_seconds() -> float | None:
     return int(wait) / 1e6 if ours and wait.isdecimal() and int(wait) else None
 
 
+class CannotServe(NsinspectError):
+    """Nothing to listen on, or an address that cannot be had; one line."""
+
+
 def passed_sockets() -> list[socket.socket]:
-    """The listening sockets that systemd opened for us; empty when it opened none."""
+    """The listening sockets that systemd opened for us.  Raises :class:`CannotServe` when there is none."""
     count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
-        return []
-    return [socket.socket(fileno=FIRST_FD + number) for number in range(int(count))]
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal() or not int(count):
+        raise CannotServe("expected a listening socket from systemd's socket unit, found none")
+    found = []
+    for fd in range(FIRST_FD, FIRST_FD + int(count)):
+        try:
+            one = socket.socket(fileno=fd)
+            listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise CannotServe(f"descriptor {fd} from systemd: expected a listening socket: {error.strerror}") from error
+        if not listens:
+            one.detach()
+            raise CannotServe(f"descriptor {fd} from systemd: expected a listening socket, found one that is not")
+        found.append(one)
+    return found

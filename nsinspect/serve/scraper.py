@@ -21,8 +21,8 @@ from nsinspect.serve.lending import Borrower
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# Engines' files lie on disks that can hang; the kernel's answers must not wait for them.
-_SHARE_OF_STATE_FILES = 0.25
+# Of the time that is left when it begins: whatever hangs, those after it still have some. Engines' files lie on disks.
+_SHARES = {"processes": 0.5, "state_files": 0.25, "confinement": 0.5, "cgroups": 0.5, "model": 1.0}
 
 
 class Scraper:
@@ -76,9 +76,7 @@ class _Attempt:
     def __call__(self, name: str, work: Callable[[], T], default: T, /) -> T:
         """See :class:`nsinspect.collect.Attempt`.  ``RootError`` is passed on."""
         begun = time.monotonic()
-        left = max(0.0, self._deadline - begun)
-        if name == "state_files":
-            left *= _SHARE_OF_STATE_FILES
+        left = max(0.0, self._deadline - begun) * _SHARES[name]
         try:
             return self._within(left, name, work)
         except RootError:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -69,24 +71,27 @@ class _Connection:
     waiting: bool = True
     # It did not take what was sent: the kernel's queue is thrown away with it.
     stuck: bool = False
-    transport: asyncio.WriteTransport | None = field(default=None)
+    writer: asyncio.StreamWriter | None = None
 
 
 class Server:
     """Accepts, listens to, answers and gets rid of clients.
 
-    ``context`` is asked at every connection, so that a new certificate counts from the next one; ``None`` is plain
-    HTTP.  ``allowed`` says whether a client's certificate is one that may come in.
+    ``answer`` answers a request, ``refusal`` what is none, with the status that fits.  ``context`` is asked at every
+    connection, so that a new certificate counts from the next one; ``None`` is plain HTTP.  ``allowed`` says whether a
+    client's certificate is one that may come in.
     """
 
     def __init__(
         self,
         answer: Callable[[Request], Awaitable[Answer]],
+        refusal: Callable[[int], Answer],
         context: Callable[[], ssl.SSLContext | None],
         allowed: Callable[[Mapping[str, Any]], bool],
         patience: Patience,
     ) -> None:
         self._answer = answer
+        self._refusal = refusal
         self._context = context
         self._allowed = allowed
         self._patience = patience
@@ -126,6 +131,10 @@ class Server:
             connection = _Connection(client)
             self._connections[connection] = None
             connection.task = loop.create_task(self._connection(connection))
+            # Not in the task itself: one that is cancelled before its first step never gets to its end.
+            connection.task.add_done_callback(partial(self._gone, connection))
+            # While more are waiting, accepting does not yield by itself.
+            await asyncio.sleep(0)
 
     def _make_room(self) -> None:
         """At the cap the oldest that says nothing goes, or else the oldest: whoever comes is always heard."""
@@ -147,14 +156,15 @@ class Server:
             log.debug("connection: %s", error or type(error).__name__)
         except Exception:
             log.exception("connection")
-        finally:
-            self._connections.pop(connection, None)
-            if connection.stuck and connection.socket.fileno() >= 0:
-                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            if connection.transport is not None:
-                connection.transport.abort()
-            else:
-                connection.socket.close()
+
+    def _gone(self, connection: _Connection, _task: asyncio.Task[None]) -> None:
+        self._connections.pop(connection, None)
+        if connection.stuck and connection.socket.fileno() >= 0:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if connection.writer is not None:
+            connection.writer.transport.abort()
+        else:
+            connection.socket.close()
 
     async def _converse(self, connection: _Connection) -> None:
         patience = self._patience
@@ -171,24 +181,25 @@ class Server:
         wait = patience.head
         while not self._stopping:
             connection.waiting = True
+            request = None
             try:
-                async with asyncio.timeout(wait):
-                    request = await _request(wire, reader)
-                    connection.waiting = False
+                async with asyncio.timeout(wait) as limit:
+                    request = await _request(wire, reader, limit, patience.head)
+                connection.waiting = False
                 if request is None:
                     return
                 answer = await self._answer(request)
             except h11.RemoteProtocolError as error:
-                request = None
                 connection.waiting = False
-                answer = Answer(error.error_status_hint, {"Content-Type": "text/plain"}, b"Bad Request\n")
+                answer = self._refusal(error.error_status_hint)
             # Only who got what it came for may stay; nobody's body is waited for.
+            whole = wire.their_state in (h11.DONE, h11.MUST_CLOSE)
             stays = request is not None and answer.status == 200 and wire.their_state is h11.DONE
             connection.stuck = True
             async with asyncio.timeout(patience.write):
                 await _write(wire, writer, answer, head=request is not None and request.method == "HEAD", stays=stays)
                 if not stays:
-                    await _goodbye(reader, writer)
+                    await _goodbye(reader, writer, hear_out=not whole)
                     return
             connection.stuck = False
             wire.start_next_cycle()
@@ -201,27 +212,43 @@ class Server:
         context = self._context()
         times = {"ssl_handshake_timeout": self._patience.handshake, "ssl_shutdown_timeout": 1.0} if context else {}
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection.socket, ssl=context, **times)
-        connection.transport = transport
+        connection.writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         transport.set_write_buffer_limits(high=_CHUNK)
         certificate = transport.get_extra_info("peercert")
         if context is not None and context.verify_mode is ssl.CERT_REQUIRED and not self._allowed(certificate or {}):
             raise ConnectionAbortedError("the client's certificate has no name that is allowed")
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        return reader, connection.writer
 
 
-async def _request(wire: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
-    """The next request's head; ``None`` when the client has gone.  Raises ``h11.RemoteProtocolError``."""
+async def _request(
+    wire: h11.Connection, reader: asyncio.StreamReader, limit: asyncio.Timeout, head: float
+) -> Request | None:
+    """The next request's head, ``None`` when the client has gone.  From its first byte on ``head`` is the limit.
+
+    Raises ``h11.RemoteProtocolError``.
+    """
+    begun = False
     while True:
         event = wire.next_event()
         if event is h11.NEED_DATA:
             wire.receive_data(await reader.read(_MAX_HEAD))
+            if not begun:
+                begun = True
+                limit.reschedule(asyncio.get_running_loop().time() + head)
         elif isinstance(event, h11.Request):
             # Where there is no body, the end of the message is here already.
             wire.next_event()
-            path = event.target.split(b"?")[0]
-            return Request(event.method.decode("ascii"), path.decode("latin-1"), dict(event.headers))
+            return Request(event.method.decode("ascii"), _path(event.target), dict(event.headers))
         else:
             return None
+
+
+def _path(target: bytes) -> str:
+    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2)."""
+    path = target.split(b"?")[0].decode("latin-1")
+    if path.lower().startswith(("http://", "https://")):
+        return "/" + path.split("/", 3)[3] if path.count("/") > 2 else "/"
+    return path
 
 
 async def _write(
@@ -245,15 +272,16 @@ async def _write(
     await writer.drain()
 
 
-async def _goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hear out a client that is refused, a little: closed at once, it would see a reset and not the answer."""
-    if writer.can_write_eof():
-        writer.write_eof()
-    with contextlib.suppress(TimeoutError, OSError):
-        async with asyncio.timeout(1.0):
-            left = 16 * _CHUNK
-            while left > 0 and (data := await reader.read(_CHUNK)):
-                left -= len(data)
+async def _goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, hear_out: bool) -> None:
+    """Close; who is still talking is heard out, a little: closed at once, it would see a reset and not the answer."""
+    if hear_out:
+        if writer.can_write_eof():
+            writer.write_eof()
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(1.0):
+                left = 16 * _CHUNK
+                while left > 0 and (data := await reader.read(_CHUNK)):
+                    left -= len(data)
     writer.close()
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(1.0):
@@ -266,14 +294,31 @@ def listen(address: str) -> list[socket.socket]:
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{address}: expected HOST:PORT")
     host = host.removeprefix("[").removesuffix("]")
-    found = []
+    found: list[socket.socket] = []
     infos = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, kind, protocol, _, where in dict.fromkeys(infos):
-        one = socket.socket(family, kind, protocol)
+    for info in dict.fromkeys(infos):
+        try:
+            found.append(_listening(*info))
+        except OSError as error:
+            # One of a name's addresses may be of a family that this host has not.
+            last = info is infos[-1] and not found
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and not last:
+                continue
+            for opened in found:
+                opened.close()
+            raise
+    return found
+
+
+def _listening(family: int, kind: int, protocol: int, _name: str, where: Any) -> socket.socket:
+    one = socket.socket(family, kind, protocol)
+    try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.bind(where)
         one.listen(_BACKLOG)
-        found.append(one)
-    return found
+    except OSError:
+        one.close()
+        raise
+    return one

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import reprlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ _CLIENT_AUTH = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_BCRYPT = re.compile(r"\$2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
+_BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_TYPES = {type(None): "nothing", str: "a text", list: "a list", bool: "true or false", int: "a number"}
 MAX_BYTES = 1 << 20
 
 
@@ -113,11 +115,13 @@ def read(path: str) -> WebConfig:
         content = yaml.safe_load(data)
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable web configuration: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:
+        if isinstance(error, ConfigError):
+            raise
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}: expected YAML, found something else{where}") from error
-    return _parse(_File(path), {} if content is None else content)
+    return _parse(_File(path), content)
 
 
 class _File:
@@ -127,14 +131,30 @@ class _File:
         self.path = path
 
     def wrong(self, key: str, value: object, expected: str) -> ConfigError:
-        return ConfigError(f"{self.path}: {key}: expected {expected}, found {ascii(value)[:80]}")
+        # A value of a few bytes can stand for gigabytes, by YAML's aliases: reprlib looks at its beginning only.
+        found = reprlib.repr(value).encode("ascii", "backslashreplace").decode()[:80]
+        return ConfigError(f"{self.path}: {key}: expected {expected}, found {found}")
 
-    def mapping(self, key: str, value: object, known: tuple[str, ...] | None = None) -> dict[str, Any]:
-        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-            raise self.wrong(key, value, "a mapping")
+    def mapping(self, key: str, value: object, known: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            # Not quoted: it may be the wrong file, of passwords.
+            raise ConfigError(
+                f"{self.path}: {key}: expected a mapping, found {_TYPES.get(type(value), 'something else')}"
+            )
         for name in value:
-            if known is not None and name not in known:
+            if name not in known:
                 raise self.wrong(key, name, f"one of {', '.join(known)}")
+        return value
+
+    def users(self, value: object) -> dict[str, str]:
+        """Nothing of it is ever quoted: it may be a password that somebody forgot to hash."""
+        if not isinstance(value, dict):
+            raise ConfigError(f"{self.path}: basic_auth_users: expected a mapping of names to bcrypt hashes")
+        for user, hashed in value.items():
+            if not isinstance(user, str):
+                raise ConfigError(f"{self.path}: basic_auth_users: expected names that are texts, found another type")
+            if not isinstance(hashed, str) or not _BCRYPT.fullmatch(hashed):
+                raise ConfigError(f"{self.path}: basic_auth_users: {user[:80]!a}: expected a bcrypt hash ($2y$…)")
         return value
 
     def text(self, key: str, value: object) -> str:
@@ -143,43 +163,51 @@ class _File:
         return value
 
     def one_of(self, key: str, value: object, choices: Mapping[str, Any]) -> Any:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise self.wrong(key, value, f"one of {', '.join(choices)}")
-        return choices[str(value)]
+        return choices[value]
 
     def file(self, key: str, value: object) -> str:
         """A path; relative to the folder of the configuration, as Prometheus has it."""
+        if "\0" in self.text(key, value):
+            raise self.wrong(key, value, "a path")
         return os.path.join(os.path.dirname(os.path.abspath(self.path)), self.text(key, value))
 
 
 def _parse(file: _File, content: object) -> WebConfig:
+    # Nothing is a mistake, or a file that is being written: it must not open what was closed.
     whole = file.mapping("web configuration", content, ("tls_server_config", "http_server_config", "basic_auth_users"))
-    tls = whole.get("tls_server_config")
-    users = file.mapping("basic_auth_users", whole.get("basic_auth_users") or {})
-    for user, hashed in users.items():
-        # The value may be a password that somebody forgot to hash, so it is not quoted.
-        if not isinstance(hashed, str) or not _BCRYPT.fullmatch(hashed):
-            raise ConfigError(f"{file.path}: basic_auth_users: {user!a}: expected a bcrypt hash ($2y$…)")
-    http = file.mapping("http_server_config", whole.get("http_server_config") or {}, ("headers", "http2"))
-    headers = file.mapping("headers", http.get("headers") or {}, HEADERS)
+    tls, users, http = (whole.get(key) for key in ("tls_server_config", "basic_auth_users", "http_server_config"))
+    http = {} if http is None else file.mapping("http_server_config", http, ("headers", "http2"))
+    # Go's server speaks HTTP/2 unless this is false; here it is 1.1 either way.
+    if not isinstance(http.get("http2", False), bool):
+        raise file.wrong("http2", http["http2"], "true or false")
+    headers = http.get("headers")
+    headers = {} if headers is None else file.mapping("headers", headers, HEADERS)
     for name, value in headers.items():
-        if not file.text(name, value).isprintable() or not value.isascii():
+        text = file.text(name, value)
+        if not text.isprintable() or not text.isascii() or text != text.strip():
             raise file.wrong(name, value, "one line of ASCII")
-    return WebConfig(path=file.path, tls=None if not tls else _tls(file, tls), users=users, headers=headers)
+    return WebConfig(
+        path=file.path,
+        tls=None if tls is None else _tls(file, tls),
+        users={} if users is None else file.users(users),
+        headers=headers,
+    )
 
 
 def _tls(file: _File, content: object) -> Tls:
     keys = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "client_allowed_sans", "min_version")
-    tls = file.mapping("tls_server_config", content, keys)
+    tls = {key: value for key, value in file.mapping("tls_server_config", content, keys).items() if value is not None}
     authority = tls.get("client_ca_file")
-    auth = file.one_of("client_auth_type", tls.get("client_auth_type") or "NoClientCert", _CLIENT_AUTH)
-    if (auth is not ssl.CERT_NONE) != bool(authority):
+    auth = file.one_of("client_auth_type", tls.get("client_auth_type", "NoClientCert"), _CLIENT_AUTH)
+    if (auth is not ssl.CERT_NONE) != (authority is not None):
         raise file.wrong(
             "client_auth_type",
             tls.get("client_auth_type"),
             "a client_ca_file and a type that verifies, or neither: a certificate nobody checks proves nothing",
         )
-    sans = tls.get("client_allowed_sans") or []
+    sans = tls.get("client_allowed_sans", [])
     if not isinstance(sans, list) or not all(isinstance(one, str) and one for one in sans):
         raise file.wrong("client_allowed_sans", sans, "a list of texts")
     if sans and auth is not ssl.CERT_REQUIRED:
@@ -187,10 +215,10 @@ def _tls(file: _File, content: object) -> Tls:
     return Tls(
         cert_file=file.file("cert_file", tls.get("cert_file")),
         key_file=file.file("key_file", tls.get("key_file")),
-        client_ca_file=file.file("client_ca_file", authority) if authority else None,
+        client_ca_file=None if authority is None else file.file("client_ca_file", authority),
         client_auth=auth,
         client_allowed_sans=tuple(sans),
-        min_version=file.one_of("min_version", tls.get("min_version") or "TLS12", _VERSIONS),
+        min_version=file.one_of("min_version", tls.get("min_version", "TLS12"), _VERSIONS),
     )
 
 
@@ -203,7 +231,7 @@ class Rotating:
     def __init__(self, path: str | None) -> None:
         """Raises :class:`ConfigError` when the first one cannot be used."""
         self._path = path
-        self.config = WebConfig()
+        self._config = WebConfig()
         self._context: ssl.SSLContext | None = None
         self._stamps: dict[str, object] = {}
         if path is not None:
@@ -219,7 +247,7 @@ class Rotating:
         files = config.tls.files if config.tls else ()
         self._stamps |= {path: _stamp(path) for path in files}
         self._context = config.tls.context() if config.tls else None
-        self.config = config
+        self._config = config
 
     def refresh(self) -> None:
         """Read it if it has changed; what is wrong with it is logged once."""
@@ -231,6 +259,11 @@ class Rotating:
         except ConfigError as error:
             log.error("%s; the configuration before it stays in force", error)
 
+    def config(self) -> WebConfig:
+        """The configuration for a request that comes now."""
+        self.refresh()
+        return self._config
+
     def context(self) -> ssl.SSLContext | None:
         """The context for a connection that comes now; ``None`` is plain HTTP."""
         self.refresh()
@@ -238,7 +271,7 @@ class Rotating:
 
     def allowed(self, certificate: Mapping[str, Any]) -> bool:
         """Whether a verified client certificate, as ``getpeercert`` gives it, has an allowed name."""
-        tls = self.config.tls
+        tls = self._config.tls
         if tls is None or not tls.client_allowed_sans:
             return True
         return any(value in tls.client_allowed_sans for _, value in certificate.get("subjectAltName", ()))
@@ -248,23 +281,23 @@ def _stamp(path: str) -> object:
     """What changes when a file does; one that is not there has a stamp too."""
     try:
         status = os.stat(path)
-    except OSError as error:
-        return error.errno
+    except (OSError, ValueError) as error:
+        return getattr(error, "errno", "no path")
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def exposure(config: WebConfig, addresses: list[str], *, all_local: bool) -> list[str]:
-    """What whoever started this should know about who can read it; empty when there is nothing to say."""
+def exposure(config: WebConfig, outside: list[str]) -> list[str]:
+    """What whoever started this should know about who can read it; ``outside`` are the addresses that others than this
+    host can reach."""
     warnings = []
-    where = ", ".join(addresses)
     if config.tls is None and config.users:
         warnings.append("passwords without encryption: without tls_server_config every one is sent in clear text")
     if config.tls is not None and not config.authenticates:
         warnings.append("encryption without authentication: TLS keeps answers private on the way, and anybody may ask")
-    if not all_local and config.tls is None and not config.authenticates:
+    if outside and config.tls is None and not config.authenticates:
         warnings.append(
-            f"OPEN TO THE NETWORK on {where}: no encryption and no authentication; anybody who reaches it learns every "
-            "container, image and weakness of this host. Listen on 127.0.0.1, or give --web.config.file"
+            f"OPEN TO THE NETWORK on {', '.join(outside)}: no encryption and no authentication; anybody who reaches it "
+            "learns every container, image and weakness of this host. Listen on 127.0.0.1, or give --web.config.file"
         )
     return warnings
 

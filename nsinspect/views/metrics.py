@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from nsinspect import safe
 from nsinspect.fields import CONTAINER, SCRAPE
@@ -86,7 +87,7 @@ def _identified(containers: Iterable[Container]) -> Iterator[tuple[str, Containe
     """
     taken: set[str] = set()
     for container in containers:
-        whole = safe.text(container.id)
+        whole = _cut(safe.text(container.id))
         label = whole[:SHORT_ID] if _is_hex(whole) else whole
         if label in taken:
             label = whole
@@ -95,7 +96,7 @@ def _identified(containers: Iterable[Container]) -> Iterator[tuple[str, Containe
             number += 1
             label = f"{whole[: MAX_LABEL - 10]}~{number}"
         taken.add(label)
-        yield f'id="{_label(label)}",name="{_label(container.name)}"', container
+        yield f'id="{_escaped(label)}",name="{_label(container.name)}"', container
 
 
 def _is_hex(text: str) -> bool:
@@ -111,11 +112,17 @@ def _samples(metric: Metric[T], subject: T, identity: str) -> list[str]:
     for values, value in found:
         if value is None:
             continue
-        labels = identity
-        for label, text in zip(metric.labels, values, strict=True):
-            labels = f'{labels}{"," if labels else ""}{label}="{_label(text)}"'
+        labels = _labels(metric.labels, values) if values else ""
+        if identity:
+            labels = f"{identity},{labels}" if labels else identity
         lines.append(f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n")
     return lines
+
+
+# The same few names of capabilities, namespaces and sets recur in every container.
+@lru_cache(maxsize=4096)
+def _labels(names: tuple[str, ...], values: tuple[Text, ...]) -> str:
+    return ",".join(f'{name}="{_label(value)}"' for name, value in zip(names, values, strict=True))
 
 
 def _family(metric: Metric[T], samples: list[str], *, openmetrics: bool) -> list[str]:
@@ -132,17 +139,20 @@ def _family(metric: Metric[T], samples: list[str], *, openmetrics: bool) -> list
 
 
 def _number(value: Number) -> str:
-    if value == "max":
-        return "+Inf"
-    return repr(int(value)) if isinstance(value, bool) else repr(value)
+    if value is True or value is False:
+        return "1" if value else "0"
+    return "+Inf" if value == "max" else repr(value)
 
 
 def _label(value: Text) -> str:
     if value is None:
         return ""
-    text = safe.text(value)
-    if len(text) > MAX_LABEL:
-        text = text[: MAX_LABEL - 1] + "…"
-    if '"' in text or "\\" in text:
-        text = text.replace("\\", r"\\").replace('"', r"\"")
-    return text
+    return _escaped(_cut(safe.text(value)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"")

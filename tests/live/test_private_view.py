@@ -65,3 +65,20 @@ def test_the_host_itself_is_not_called_private(cgroup: Path):
     document, _ = listed(cgroup, "--uts")
 
     assert [issue for issue in document["issues"] if issue["kind"] == "private_namespace"] == []
+
+
+@pytest.mark.parametrize("how", ["--once", "--web.listen-address=127.0.0.1:0"])
+def test_the_exporter_does_not_start_in_a_private_pid_namespace(how: str):
+    """Metrics of a host without containers would look like good news: exit 6, and why."""
+    answer = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "nsinspect", "serve", how],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+
+    assert (answer.returncode, answer.stdout) == (6, "")
+    assert "containers outside cannot be seen" in answer.stderr.splitlines()[-1]
+    assert "Traceback" not in answer.stderr
