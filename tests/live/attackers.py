@@ -46,6 +46,30 @@ async def again(what: str, pause: float, attack: Any) -> None:
         await asyncio.sleep(pause)
 
 
+async def flood(what: str, per_second: float, attack: Any) -> None:
+    """Begin one after the other at that rate, whatever became of those before."""
+    under_way: set[asyncio.Task[None]] = set()
+    pause, due = 1 / per_second, asyncio.get_running_loop().time()
+
+    async def once() -> None:
+        try:
+            outcomes[f"{what}: {await attack()}"] += 1
+        except (OSError, ssl.SSLError, EOFError, TimeoutError) as error:
+            outcomes[f"{what}: {type(error).__name__}"] += 1
+
+    try:
+        while True:
+            outcomes[f"{what}: begun"] += 1
+            task = asyncio.create_task(once())
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            due += pause
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
 def idle(port: int) -> Any:
     """Connect, and wait to be thrown out."""
 
@@ -157,7 +181,7 @@ async def main() -> None:
         port, context = (plan["tls"], insider) if secure else (plan["plain"], None)
         tasks += [again("slow", 0.2, slow(port, context)), again("deaf", 0.2, deaf(port, context))]
     tasks += [again("garbage", 0.1, garbage(plan["tls"], insider)), again("garbage", 0.1, garbage(plan["plain"], None))]
-    tasks += [again("password", 0.1, password(plan["tls"], insider)) for _ in range(plan["passwords"])]
+    tasks += [flood("password", plan["passwords"], password(plan["tls"], insider))]
     tasks += [again(name, 0.2, password(plan["tls"], client(name))) for name in ("stranger", "expired")]
     tasks += [again("no certificate", 0.2, password(plan["tls"], client(None)))]
     attack = asyncio.gather(*tasks)
