@@ -13,7 +13,7 @@ from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
-from nsinspect.grouping import KTHREADD, Group, group, own_cgroups
+from nsinspect.grouping import KTHREADD, Group, Grouping, group, own_cgroups
 from nsinspect.host import boot_time_and_memory
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
@@ -41,26 +41,35 @@ def _at_any_price(_name: str, work: Callable[[], T], _default: T) -> T:
     return work()
 
 
-def collect(
+def collect(roots: Roots, *, isolates: bool = False, clock: Callable[[], float] = time.time) -> Snapshot:
+    """One pass over the host at ``roots``; with ``isolates`` the closer look at containers is given to those too.
+
+    Raises :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount, or the processes were left
+    behind; everything less is part of the result.
+    """
+    return collect_and_group(roots, isolates=isolates, clock=clock)[0]
+
+
+def collect_and_group(
     roots: Roots,
     *,
     isolates: bool = False,
+    others: bool = True,
     clock: Callable[[], float] = time.time,
     attempt: Attempt = _at_any_price,
     borrow: Callable[[str], int] | None = None,
-) -> Snapshot:
-    """One pass over the host at ``roots``; with ``isolates`` the closer look at containers is given to those too.
+) -> tuple[Snapshot, Grouping]:
+    """:func:`collect`, and the grouping that was made on the way, for whoever is in a hurry.
 
-    Each part holds its own descriptors and gives its result at its end, so ``attempt`` may leave one behind.
-    ``borrow`` opens state files that we may not (:class:`nsinspect.statefiles.Reader`).  Raises
-    :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount, or the processes were left behind;
-    everything less is part of the result.
+    Without ``others`` control files that no limit and no usage comes from are left alone.  Each part holds its own
+    descriptors and gives its result at its end, so ``attempt`` may leave one behind.  ``borrow`` opens state files that
+    we may not (:class:`nsinspect.statefiles.Reader`).
     """
     # Nothing made in a scan is garbage before its end, so looking for some only costs (a tenth of the time).
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Collector(roots, borrow).run(clock(), attempt, isolates=isolates)
+        return _Collector(roots, borrow, others=others).run(clock(), attempt, isolates=isolates)
     finally:
         if collecting:
             gc.enable()
@@ -86,10 +95,11 @@ class _Look(NamedTuple):
 
 
 class _Collector(Forgiving):
-    def __init__(self, roots: Roots, borrow: Callable[[str], int] | None = None) -> None:
+    def __init__(self, roots: Roots, borrow: Callable[[str], int] | None = None, *, others: bool = True) -> None:
         super().__init__()
         self.roots = roots
         self.borrow = borrow
+        self.others = others
         # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
         self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
         self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
@@ -99,7 +109,7 @@ class _Collector(Forgiving):
         self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self._young: dict[int, int] = {}
 
-    def run(self, captured_at: float, attempt: Attempt, *, isolates: bool) -> Snapshot:
+    def run(self, captured_at: float, attempt: Attempt, *, isolates: bool) -> tuple[Snapshot, Grouping]:
         seen = attempt("processes", self.seen, None)
         if seen is None:
             raise RootError(f"{self.roots.procfs}: its processes could not be read")
@@ -121,7 +131,7 @@ class _Collector(Forgiving):
         declarations: dict[tuple[str, str], Declaration] = attempt(
             "state_files", lambda: testimony.declarations(files, zip(groups, traces, strict=True)), {}
         )
-        return Snapshot(
+        snapshot = Snapshot(
             captured_at=captured_at if self.roots.live or moment is None else moment,
             host=facts,
             hierarchies=hierarchies,
@@ -133,6 +143,7 @@ class _Collector(Forgiving):
             issues=self.all_issues(),
             vanished=self.vanished,
         )
+        return snapshot, grouping
 
     def seen(self) -> _Seen:
         """What needs no knowledge of containers."""
@@ -379,7 +390,8 @@ class _Collector(Forgiving):
         """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
         found: dict[tuple[int, bytes], Cgroup] = {}
         for index, hierarchy in enumerate(hierarchies):
-            usage, others = cgroupfs.files_of(hierarchy, usage=True), cgroupfs.others_of(hierarchy)
+            usage = cgroupfs.files_of(hierarchy, usage=True)
+            others = cgroupfs.others_of(hierarchy) if self.others else {}
             if not usage and not others:
                 continue
             limits = cgroupfs.files_of(hierarchy, usage=False)

@@ -202,7 +202,7 @@ def tightest(levels: Levels, value_of: Callable[[ControlFiles], Limit | None], *
     best: Limit | None = None
     by: bytes | None = None
     for cgroup in levels:
-        if cgroup is None or any(name in cgroup.unknown for name in names):
+        if cgroup is None or (cgroup.unknown and any(name in cgroup.unknown for name in names)):
             return Bound(value=None, imposed_by=None)
         value = value_of(cgroup.files)
         if value is None:
@@ -236,7 +236,7 @@ _CPUSET_FILES = ("cpuset.cpus.effective", "cpuset.effective_cpus")
 
 def _readable(levels: Levels, names: tuple[str, ...]) -> list[Cgroup] | None:
     """The same levels, or ``None`` when one of them could hold something that could not be read."""
-    found = [cgroup for cgroup in levels if cgroup is not None and not set(names) & set(cgroup.unknown)]
+    found = [one for one in levels if one is not None and not (one.unknown and set(names) & set(one.unknown))]
     return found if len(found) == len(levels) else None
 
 

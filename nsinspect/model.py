@@ -104,9 +104,13 @@ class Model:
     vanished: int
 
 
-def build(snapshot: Snapshot, *, isolates: bool = False) -> Model:
-    """The model of a snapshot; with ``isolates`` also processes of no container in namespaces of their own."""
-    grouping = group(snapshot.processes, snapshot.claims, snapshot.host.namespaces, isolates=isolates)
+def build(snapshot: Snapshot, grouping: Grouping | None = None, *, isolates: bool = False) -> Model:
+    """The model of a snapshot; with ``isolates`` also processes of no container in namespaces of their own.
+
+    ``grouping``: that of this very snapshot, where it is at hand.
+    """
+    if grouping is None:
+        grouping = group(snapshot.processes, snapshot.claims, snapshot.host.namespaces, isolates=isolates)
     sharing = _sharing(grouping.groups)
     containers = tuple(_container(snapshot, one, sharing) for one in grouping.groups)
     return Model(
@@ -205,14 +209,16 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     user = namespaces["user"]
     paths: dict[str, bytes] = {}
     chains: dict[str, Chain] = defaultdict(Chain)
+    cgroup = snapshot.cgroups.get
     for index, hierarchy in enumerate(snapshot.hierarchies):
         own, above = own_cgroups(one, hierarchy)
         if not own and not above:
             continue
         path = own[-1] if own else above[0]
+        # Lists, because this is done some thousand times in a scrape and a generator costs as much again.
         chain = Chain(
-            own=tuple(snapshot.cgroups.get((index, level)) for level in own),
-            above=tuple(snapshot.cgroups.get((index, level)) for level in above),
+            own=tuple([cgroup((index, level)) for level in own]),
+            above=tuple([cgroup((index, level)) for level in above]),
         )
         for controller in hierarchy.controllers:
             paths[controller] = path
@@ -377,8 +383,11 @@ def _not_offered(snapshot: Snapshot) -> list[Issue]:
     """Files that no container has, so that a ``null`` is explained once and not for each container."""
     issues = []
     for index, hierarchy in enumerate(snapshot.hierarchies):
+        files = files_of(hierarchy, usage=True)
+        if not files:
+            continue
         mine = [cgroup for (at, path), cgroup in snapshot.cgroups.items() if at == index and path != b"/"]
-        for file in files_of(hierarchy, usage=True) if mine else ():
+        for file in files if mine else ():
             if not any(file in cgroup.files or file in cgroup.unknown for cgroup in mine):
                 path = f"{hierarchy.point}/*/{file}"
                 issues.append(Issue("not_offered", path, "no container's cgroup has this file"))

@@ -17,6 +17,7 @@ from nsinspect import collect as collecting
 from nsinspect import forgiving, kernfs, testimony
 from nsinspect.errors import Denied, RootError
 from nsinspect.fields.scrape import Scrape
+from nsinspect.grouping import Grouping
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model
 from nsinspect.serve import scraper as scraping
@@ -206,9 +207,9 @@ def test_a_part_that_hangs_leaves_time_for_those_after_it(
     whole = samples(one.scrape(30))
     real = scraping.build
 
-    def as_on_a_big_host(snapshot: Snapshot) -> Model:
+    def as_on_a_big_host(snapshot: Snapshot, grouping: Grouping) -> Model:
         threading.Event().wait(0.1)
-        return real(snapshot)
+        return real(snapshot, grouping)
 
     monkeypatch.setattr(scraping, "build", as_on_a_big_host)
     stuck(collecting._Collector, "cgroups")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import platform
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nsinspect import __version__
-from nsinspect.collect import PARTS, collect
+from nsinspect.collect import PARTS, collect_and_group
 from nsinspect.errors import RootError
 from nsinspect.fields.scrape import Part, Scrape
 from nsinspect.kernfs import Roots
@@ -43,16 +42,15 @@ class Scraper:
         borrower = Borrower(self._lender) if self._lender else None
         model: Model | None = None
         try:
-            snapshot = collect(self._roots, attempt=attempt, borrow=borrower)
-            model = attempt("model", lambda: build(snapshot), None)
+            # What no metric comes from is not read.
+            snapshot, grouping = collect_and_group(self._roots, others=False, attempt=attempt, borrow=borrower)
+            model = attempt("model", lambda: build(snapshot, grouping), None)
             self._vanished += snapshot.vanished
         except RootError as error:
             log.error("%s", error)
         finally:
             if borrower is not None:
                 borrower.close()
-        # collect() leaves the collector of cycles on; what one scrape made is garbage at its end.
-        gc.collect()
         return Scrape(
             model=model,
             parts=attempt.parts(),
