@@ -91,11 +91,13 @@ class Borrower:
         try:
             connection = self._connection or self._connect()
             connection.send(os.fsencode(path))
-            answer, fds, _, _ = socket.recv_fds(connection, 16, 1, socket.MSG_CMSG_CLOEXEC)
+            answer, fds, _, _ = socket.recv_fds(connection, 16, 1)
         except OSError as error:
             self.close()
             raise PermissionError(errno.EACCES, f"not lent: {error}", path) from error
         if answer == b"0" and fds:
+            # recv_fds takes MSG_CMSG_CLOEXEC and does nothing with it.
+            os.set_inheritable(fds[0], False)  # noqa: FBT003
             return fds[0]
         if not answer.isdigit():
             self.close()
