@@ -181,7 +181,14 @@ def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool
     "--web.config.file", "config_file", metavar="FILE", help="TLS, client certificates, users, headers: YAML."
 )
 @click.option("--web.systemd-socket", "systemd_socket", is_flag=True, help="Listen on the sockets that systemd passes.")
-@click.option("--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, metavar="PATH")
+@click.option(
+    "--web.telemetry-path",
+    "telemetry_path",
+    default="/metrics",
+    show_default=True,
+    metavar="PATH",
+    help="Where the metrics are.",
+)
 @click.option(
     "--web.max-requests",
     "max_requests",
@@ -205,12 +212,38 @@ def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool
     type=click.FloatRange(min=0, min_open=True),
     help="What is not finished by then is left out.",
 )
-@click.option("--scrape.max-containers", "max_containers", default=1000, show_default=True, type=click.IntRange(min=1))
-@click.option("--scrape.max-series", "max_series", default=10_000, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--log.level", "level", default="info", show_default=True, type=click.Choice(("debug", "info", "warning", "error"))
+    "--scrape.max-containers",
+    "max_containers",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many one answer tells of.",
 )
-@click.option("--log.format", "style", default="logfmt", show_default=True, type=click.Choice(("logfmt", "json")))
+@click.option(
+    "--scrape.max-series",
+    "max_series",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many it has of containers.",
+)
+@click.option(
+    "--log.level",
+    "level",
+    default="info",
+    show_default=True,
+    type=click.Choice(("debug", "info", "warning", "error")),
+    help="What is worth a line on stderr.",
+)
+@click.option(
+    "--log.format",
+    "style",
+    default="logfmt",
+    show_default=True,
+    type=click.Choice(("logfmt", "json")),
+    help="How a line looks.",
+)
 @click.option("--once", is_flag=True, help="Print one scrape and exit.")
 @click.option(
     "--files-socket",
