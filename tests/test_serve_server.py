@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import gc
 import logging
@@ -959,3 +960,32 @@ def test_an_allowed_client_has_a_certificate_at_all(certificates: dict[str, tupl
     for name, is_over in (("allowed", False), ("other", False), ("expired", True)):
         done = subprocess.run(["openssl", "x509", "-checkend", "0", "-noout", "-in", certificates[name][0]], timeout=30)
         assert (done.returncode != 0) is is_over
+
+
+def test_no_connection_waits_for_the_garbage_collector(certificates: dict[str, tuple[str, str]], tmp_path: Path):
+    """A hundred a second of TLS hold a quarter of a megabyte each; an error that points to itself would keep them."""
+    config = configured(certificates, tmp_path)
+    patience = dataclasses.replace(LONG, handshake=0.2, head=0.2)
+
+    async def work() -> int:
+        async with serving(context=config.context, patience=patience) as served:
+            gc.collect()
+            gc.disable()
+            try:
+                for said in (b"", b"garbage\r\n\r\n", b"\x16\x03\x01"):
+                    for _ in range(5):
+                        reader, writer = await asyncio.open_connection(*served.address[:2])
+                        writer.write(said)
+                        with contextlib.suppress(OSError):
+                            await reader.read()
+                        writer.close()
+                async with asyncio.timeout(10):
+                    while served.clients:
+                        await asyncio.sleep(0.01)
+                kept = [one for one in gc.get_objects() if type(one).__name__ == "SSLProtocol" and one._server_side]
+                return len(kept)
+            finally:
+                gc.enable()
+
+    # The last one is still in a variable of the loop that accepts.
+    assert run(work()) <= 1

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from nsinspect import __version__
 from nsinspect.fields.scrape import Scrape
 from nsinspect.serve.auth import Busy, Passwords
-from nsinspect.serve.scraper import Scraper
+from nsinspect.serve.scraper import Scraper, uncollected
 from nsinspect.serve.server import Answer, Request
 from nsinspect.serve.webconfig import WebConfig
 from nsinspect.views.metrics import Room, exposition
@@ -141,7 +141,8 @@ class App:
         return _Page(200, _OPENMETRICS if openmetrics else _PROMETHEUS, body, more)
 
     def _text(self, scrape: Scrape, *, openmetrics: bool, zipped: bool) -> bytes:
-        text = exposition(scrape, openmetrics=openmetrics, room=self._settings.room).encode()
+        with uncollected():
+            text = exposition(scrape, openmetrics=openmetrics, room=self._settings.room).encode()
         if self._own is not None:
             text += self._own.text(openmetrics=openmetrics)
         elif openmetrics:

@@ -24,7 +24,6 @@ from nsinspect.views.metrics import exposition
 
 log = logging.getLogger(__name__)
 
-_SCRAPES_A_CLEANING = 16
 # The kernel's own answers; an engine's files may hang with their disk, which a restart does not mend.
 _KERNEL_PARTS = ("processes", "confinement", "cgroups", "model")
 
@@ -63,11 +62,9 @@ def run(roots: Roots, flags: Flags) -> None:
     config = Rotating(flags.config_file)
     scraper = Scraper(roots, flags.lender)
     first_look(scraper, flags.settings.deadline)
-    # A scrape makes hundreds of thousands of objects and hardly a cycle: looking for some while it does would cost a
-    # tenth of its time. _scraped looks instead, and not at what was there before.
+    # What is there by now stays: cycles are looked for among the rest.
     gc.collect()
     gc.freeze()
-    gc.disable()
     sockets = _sockets(flags)
     try:
         asyncio.run(_Daemon(scraper, flags, config, sockets).run())
@@ -101,7 +98,6 @@ class _Daemon:
         self._app = App(scraper, flags.settings, config.config, self._scraped)
         self._server = Server(self._app.answer, self._app.refusal, config.context, config.allowed, flags.patience)
         self._finished = time.monotonic()
-        self._scrapes = 0
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -138,9 +134,6 @@ class _Daemon:
             notify.notify(READY=1)
 
     def _scraped(self, scrape: Scrape) -> None:
-        self._scrapes += 1
-        if self._scrapes % _SCRAPES_A_CLEANING == 0:
-            gc.collect()
         if all(part.success for part in scrape.parts if part.name in _KERNEL_PARTS):
             self._finished = time.monotonic()
             notify.notify(WATCHDOG=1)

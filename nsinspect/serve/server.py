@@ -150,10 +150,11 @@ class Server:
         """One client from its coming to its going; whatever it does, nothing of it stays."""
         try:
             await self._converse(connection)
-        except asyncio.CancelledError:
-            pass
+        except asyncio.CancelledError as error:
+            _forget(error)
         except (OSError, TimeoutError, EOFError) as error:
             log.debug("connection: %s", error or type(error).__name__)
+            _forget(error)
         except Exception:
             log.exception("connection")
 
@@ -218,6 +219,14 @@ class Server:
         if context is not None and context.verify_mode is ssl.CERT_REQUIRED and not self._allowed(certificate or {}):
             raise ConnectionAbortedError("the client's certificate has no name that is allowed")
         return reader, connection.writer
+
+
+def _forget(error: BaseException | None) -> None:
+    """Free what led to an error now.  asyncio keeps some in variables of the very frames that they point to, and a
+    connection of TLS with its buffers would wait for somebody to look for cycles: tens of megabytes under attack."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 async def _request(
