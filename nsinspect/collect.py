@@ -6,14 +6,14 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar
 
-from nsinspect import cgroupfs, namespaces, procfs, testimony
-from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
+from nsinspect import cgroupfs, cgroupwalk, namespaces, procfs, testimony
+from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
-from nsinspect.grouping import KTHREADD, Group, Grouping, group, own_cgroups
+from nsinspect.grouping import KTHREADD, Group, Grouping, group
 from nsinspect.host import boot_time_and_memory
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
@@ -384,73 +384,9 @@ class _Collector(Forgiving):
             pass
         return None
 
-    # -- cgroups ---------------------------------------------------------------------------------------------------
-
     def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
         """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
-        found: dict[tuple[int, bytes], Cgroup] = {}
-        for index, hierarchy in enumerate(hierarchies):
-            usage = cgroupfs.files_of(hierarchy, usage=True)
-            others = cgroupfs.others_of(hierarchy) if self.others else {}
-            if not usage and not others:
-                continue
-            limits = cgroupfs.files_of(hierarchy, usage=False)
-            own: set[bytes] = set()
-            above: set[bytes] = set()
-            for one in groups:
-                its_own, its_ancestors = own_cgroups(one, hierarchy)
-                own.update(its_own)
-                above.update(its_ancestors)
-            try:
-                with Directory.root(self.roots.cgroup(hierarchy.point)) as top:
-                    for path in sorted(own | above if limits else own):
-                        files, more = (usage, others) if path in own else (limits, {})
-                        cgroup = self.cgroup(top, hierarchy, path, files, more)
-                        if cgroup is not None:
-                            found[index, path] = cgroup
-            except RootError as error:
-                self.issues.append(Issue("unreadable", self.roots.cgroup(hierarchy.point), str(error)))
-        return found
-
-    def cgroup(
-        self,
-        top: Directory,
-        hierarchy: Hierarchy,
-        path: bytes,
-        files: dict[str, Callable[[bytes], object]],
-        others: dict[str, bytes | None],
-    ) -> Cgroup | None:
-        """One cgroup's control files; ``None``, counted, when it was removed at any moment of this."""
-        name = cgroupfs.relative(hierarchy, path)
-        if name is None:
-            return None
-        try:
-            with top.open(name) as directory:
-                values: dict[str, object] = {}
-                unknown = []
-                for file, parse in files.items():
-                    try:
-                        value = directory.parsed(file, directory.read_rendered(file), parse)
-                    except Vanished:
-                        raise
-                    except KernelError as error:
-                        self.complain(error)
-                        unknown.append(file)
-                    else:
-                        if value is not None:
-                            values[file] = value
-                more = []
-                for file, unset in others.items():
-                    lines = self.fact(directory, file, cgroupfs.parse_lines)
-                    if lines is not None and b"\n".join(lines) != unset:
-                        more.append((file, lines))
-                read = cast("ControlFiles", values)
-                return Cgroup(path, directory.path, directory.inode(), read, tuple(unknown), tuple(more))
-        except Vanished:
-            self.vanished += 1
-        except KernelError as error:
-            self.complain(error)
-        return None
+        return cgroupwalk.cgroups(self, self.roots, hierarchies, groups, others=self.others)
 
     # -- monitors -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,84 @@
+"""The cgroups of containers and all above them, in every hierarchy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+from nsinspect import cgroupfs
+from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
+from nsinspect.errors import KernelError, RootError, Vanished
+from nsinspect.forgiving import Forgiving
+from nsinspect.grouping import Group, own_cgroups
+from nsinspect.kernfs import Directory, Roots
+from nsinspect.snapshot import Issue
+
+
+def cgroups(
+    asker: Forgiving, roots: Roots, hierarchies: tuple[Hierarchy, ...], groups: Iterable[Group], *, others: bool
+) -> dict[tuple[int, bytes], Cgroup]:
+    """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
+    found: dict[tuple[int, bytes], Cgroup] = {}
+    for index, hierarchy in enumerate(hierarchies):
+        usage = cgroupfs.files_of(hierarchy, usage=True)
+        more = cgroupfs.others_of(hierarchy) if others else {}
+        if not usage and not more:
+            continue
+        limits = cgroupfs.files_of(hierarchy, usage=False)
+        own: set[bytes] = set()
+        above: set[bytes] = set()
+        for one in groups:
+            its_own, its_ancestors = own_cgroups(one, hierarchy)
+            own.update(its_own)
+            above.update(its_ancestors)
+        try:
+            with Directory.root(roots.cgroup(hierarchy.point)) as top:
+                for path in sorted(own | above if limits else own):
+                    files, rest = (usage, more) if path in own else (limits, {})
+                    cgroup = _cgroup(asker, top, hierarchy, path, files, rest)
+                    if cgroup is not None:
+                        found[index, path] = cgroup
+        except RootError as error:
+            asker.issues.append(Issue("unreadable", roots.cgroup(hierarchy.point), str(error)))
+    return found
+
+
+def _cgroup(
+    asker: Forgiving,
+    top: Directory,
+    hierarchy: Hierarchy,
+    path: bytes,
+    files: dict[str, Callable[[bytes], object]],
+    others: dict[str, bytes | None],
+) -> Cgroup | None:
+    """One cgroup's control files; ``None``, counted, when it was removed at any moment of this."""
+    name = cgroupfs.relative(hierarchy, path)
+    if name is None:
+        return None
+    try:
+        with top.open(name) as directory:
+            values: dict[str, object] = {}
+            unknown = []
+            for file, parse in files.items():
+                try:
+                    value = directory.parsed(file, directory.read_rendered(file), parse)
+                except Vanished:
+                    raise
+                except KernelError as error:
+                    asker.complain(error)
+                    unknown.append(file)
+                else:
+                    if value is not None:
+                        values[file] = value
+            more = []
+            for file, unset in others.items():
+                lines = asker.fact(directory, file, cgroupfs.parse_lines)
+                if lines is not None and b"\n".join(lines) != unset:
+                    more.append((file, lines))
+            read = cast("ControlFiles", values)
+            return Cgroup(path, directory.path, directory.inode(), read, tuple(unknown), tuple(more))
+    except Vanished:
+        asker.vanished += 1
+    except KernelError as error:
+        asker.complain(error)
+    return None
