@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from nsinspect import __version__
+from nsinspect.namespaces import TYPES
 
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
@@ -326,14 +327,84 @@ def lend_files_command() -> None:
         _fail(str(error), USAGE)
 
 
-def _look(roots: Roots, *, isolates: bool) -> tuple[Snapshot, Model]:
-    from nsinspect.collect import collect
+@cli.command("ns")
+@click.option("-t", "--type", "kinds", multiple=True, type=click.Choice(TYPES), help="Only of this type; repeatable.")
+@click.option("--descriptors", is_flag=True, help="Also look for those that an open descriptor keeps.")
+@click.option("--tree", is_flag=True, help="Below each user namespace what it owns, below each parent its children.")
+@_json
+@_strict
+@click.pass_obj
+def ns_command(
+    roots: Roots, kinds: tuple[str, ...], descriptors: bool, tree: bool, as_json: bool, strict: bool
+) -> None:
+    """Show every namespace: its processes, its containers, its owner, and what keeps it."""
+    from nsinspect.membership import memberships
+
+    snapshot, model = _look(roots, lineage=True, descriptors=descriptors, limits=False)
+    found = [one for one in memberships(snapshot, model) if not kinds or one.kind in kinds]
+    if as_json:
+        from nsinspect.views import document
+
+        _print(document.ns_document(model, found))
+    else:
+        from nsinspect.views import nslist
+
+        _print(nslist.ns_table(model, found, tree=tree, width=_width(), colour=_colour()))
+    _end(model.issues, strict)
+
+
+@cli.command("caps")
+@click.argument("container", required=False)
+@click.option("--has", multiple=True, metavar="CAP", help="Only who can use this capability now; repeatable.")
+@click.option("-a", "--all", "everybody", is_flag=True, help="Also processes of the host, and those like their init.")
+@_json
+@_strict
+@click.pass_obj
+def caps_command(
+    roots: Roots, container: str | None, has: tuple[str, ...], everybody: bool, as_json: bool, strict: bool
+) -> None:
+    """Show who has which capability, thread by thread: inits, and what is unlike them.
+
+    With --has also processes of the host.  CONTAINER is named as in `show`.
+    """
+    from nsinspect.capabilities import mask_of
+    from nsinspect.powers import having, powers
+
+    try:
+        wanted = mask_of(has)
+    except ValueError as error:
+        raise click.UsageError(f"--has: {error}") from error
+    snapshot, model = _look(roots, threads=True, limits=False)
+    found = powers(snapshot, model)
+    if container is not None:
+        its = _find(model, container)
+        found = tuple(one for one in found if one.pid in its.pids)
+    if has:
+        found = having(found, wanted)
+    elif not everybody and not as_json:
+        inits = {one.init.pid for one in model.containers}
+        found = tuple(one for one in found if one.container and (one.unlike_init or one.pid in inits))
+    if as_json:
+        from nsinspect.views import document
+
+        _print(document.caps_document(model, found))
+    else:
+        from nsinspect.views import capslist
+
+        _print(capslist.caps_table(model, found, width=_width(), colour=_colour()))
+    _end(model.issues, strict)
+
+
+def _look(roots: Roots, **depth: bool) -> tuple[Snapshot, Model]:
+    """A snapshot as deep as :class:`nsinspect.collect.Depth` says, and what it means."""
+    from nsinspect.collect import Depth, collect
     from nsinspect.errors import RootError
     from nsinspect.model import build
 
+    wanted = Depth(**depth)
     try:
-        snapshot = collect(roots, isolates=isolates)
-        return snapshot, build(snapshot, isolates=isolates)
+        snapshot = collect(roots, wanted)
+        return snapshot, build(snapshot, isolates=wanted.isolates)
     except RootError as error:
         from nsinspect import safe
 

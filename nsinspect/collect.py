@@ -6,9 +6,10 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
-from nsinspect import cgroupfs, cgroupwalk, namespaces, procfs, testimony
+from nsinspect import cgroupfs, cgroupwalk, namespaces, nsfs, procfs, tasks, testimony, users
 from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
@@ -19,7 +20,7 @@ from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine, Mount
 from nsinspect.runtimes.base import Traces
-from nsinspect.snapshot import Confinement, HostFacts, Issue, Process, Snapshot
+from nsinspect.snapshot import NO_LINEAGE, Confinement, HostFacts, Issue, Process, Snapshot
 from nsinspect.statefiles import Reader
 
 T = TypeVar("T")
@@ -41,35 +42,52 @@ def _at_any_price(_name: str, work: Callable[[], T], _default: T) -> T:
     return work()
 
 
-def collect(roots: Roots, *, isolates: bool = False, clock: Callable[[], float] = time.time) -> Snapshot:
-    """One pass over the host at ``roots``; with ``isolates`` the closer look at containers is given to those too.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """What is read besides what every answer needs.
+
+    ``isolates``: the closer look at containers is given to those too.  ``lineage``: namespaces are asked for their kin,
+    and bind mounts of them are looked for, with ``descriptors`` open ones too.  ``threads``: those of every process.
+    ``limits``: cgroups of containers.  ``others``: control files of those that no limit and no usage comes from.
+    ``users``: names of those who run processes, where it is this very host.
+    """
+
+    isolates: bool = False
+    lineage: bool = False
+    descriptors: bool = False
+    threads: bool = False
+    limits: bool = True
+    others: bool = True
+    users: bool = True
+
+
+def collect(roots: Roots, depth: Depth | None = None, *, clock: Callable[[], float] = time.time) -> Snapshot:
+    """One pass over the host at ``roots``.
 
     Raises :class:`nsinspect.errors.RootError` when there is no procfs or no cgroup mount, or the processes were left
     behind; everything less is part of the result.
     """
-    return collect_and_group(roots, isolates=isolates, clock=clock)[0]
+    return collect_and_group(roots, depth or Depth(), clock=clock)[0]
 
 
 def collect_and_group(
     roots: Roots,
+    depth: Depth,
     *,
-    isolates: bool = False,
-    others: bool = True,
     clock: Callable[[], float] = time.time,
     attempt: Attempt = _at_any_price,
     borrow: Callable[[str], int] | None = None,
 ) -> tuple[Snapshot, Grouping]:
     """:func:`collect`, and the grouping that was made on the way, for whoever is in a hurry.
 
-    Without ``others`` control files that no limit and no usage comes from are left alone.  Each part holds its own
-    descriptors and gives its result at its end, so ``attempt`` may leave one behind.  ``borrow`` opens state files that
-    we may not (:class:`nsinspect.statefiles.Reader`).
+    Each part holds its own descriptors and gives its result at its end, so ``attempt`` may leave one behind.
+    ``borrow`` opens state files that we may not (:class:`nsinspect.statefiles.Reader`).
     """
     # Nothing made in a scan is garbage before its end, so looking for some only costs (a tenth of the time).
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Collector(roots, borrow, others=others).run(clock(), attempt, isolates=isolates)
+        return _Collector(roots, depth, borrow).run(clock(), attempt)
     finally:
         if collecting:
             gc.enable()
@@ -95,11 +113,11 @@ class _Look(NamedTuple):
 
 
 class _Collector(Forgiving):
-    def __init__(self, roots: Roots, borrow: Callable[[str], int] | None = None, *, others: bool = True) -> None:
+    def __init__(self, roots: Roots, depth: Depth | None = None, borrow: Callable[[str], int] | None = None) -> None:
         super().__init__()
         self.roots = roots
+        self.depth = depth or Depth()
         self.borrow = borrow
-        self.others = others
         # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
         self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
         self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
@@ -109,21 +127,26 @@ class _Collector(Forgiving):
         self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self._young: dict[int, int] = {}
 
-    def run(self, captured_at: float, attempt: Attempt, *, isolates: bool) -> tuple[Snapshot, Grouping]:
+    def run(self, captured_at: float, attempt: Attempt) -> tuple[Snapshot, Grouping]:
+        depth = self.depth
         seen = attempt("processes", self.seen, None)
         if seen is None:
             raise RootError(f"{self.roots.procfs}: its processes could not be read")
         mounts, hierarchies, processes, facts, moment = seen
         files = Reader(self.roots, mounts, self.complain, self.borrow)
         claims: tuple[Claim, ...] = attempt("state_files", lambda: testimony.claims(files), ())
-        grouping = attempt("processes", lambda: group(processes, claims, facts.namespaces, isolates=isolates), None)
+        grouping = attempt(
+            "processes", lambda: group(processes, claims, facts.namespaces, isolates=depth.isolates), None
+        )
         if grouping is None:
             raise RootError(f"{self.roots.procfs}: its containers could not be told apart")
         groups = grouping.groups
         look: _Look = attempt(
             "confinement", lambda: self.closer_look(groups, processes, facts.namespaces), _Look({}, {})
         )
-        cgroups: dict[tuple[int, bytes], Cgroup] = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
+        cgroups: dict[tuple[int, bytes], Cgroup] = {}
+        if depth.limits:
+            cgroups = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
         traces = [
             Traces(one.match.id, one.init.pid, look.mounts(one.init.pid), look.monitors.get(one.init.pid))
             for one in groups
@@ -134,16 +157,26 @@ class _Collector(Forgiving):
         snapshot = Snapshot(
             captured_at=captured_at if self.roots.live or moment is None else moment,
             host=facts,
+            mounts=mounts,
             hierarchies=hierarchies,
             processes=processes,
             confinements=look.confinements,
             cgroups=cgroups,
             claims=claims,
             declarations=declarations,
+            lineage=nsfs.lineage(self, self.roots, processes, mounts, descriptors=depth.descriptors)
+            if depth.lineage
+            else NO_LINEAGE,
+            threads=tasks.threads(self, self.roots, processes) if depth.threads else {},
+            users=self.user_names(processes) if depth.users and self.roots.live else {},
             issues=self.all_issues(),
             vanished=self.vanished,
         )
         return snapshot, grouping
+
+    def user_names(self, processes: Iterable[Process]) -> dict[int, str]:
+        """By uid, of everybody who runs a process: names of this host, not those that a container gives."""
+        return users.names(one.status.uid.effective for one in processes if one.status is not None)
 
     def seen(self) -> _Seen:
         """What needs no knowledge of containers."""
@@ -386,7 +419,7 @@ class _Collector(Forgiving):
 
     def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
         """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
-        return cgroupwalk.cgroups(self, self.roots, hierarchies, groups, others=self.others)
+        return cgroupwalk.cgroups(self, self.roots, hierarchies, groups, others=self.depth.others)
 
     # -- monitors -------------------------------------------------------------------------------------------------
 

@@ -158,6 +158,19 @@ class Directory:
         except OSError:
             return tuple(map(self.readlink, names))
 
+    def links_in(self, name: str) -> list[tuple[str, bytes]]:
+        """Names and targets of the links in a directory below this one; those that go meanwhile are left out."""
+        with self.open(name) as directory:
+            found = []
+            for link in directory.entries():
+                try:
+                    found.append((link, os.fsencode(_readlink(link, dir_fd=directory.fd))))
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    directory._give_meaning(error, link)  # noqa: SLF001 - another of our own
+            return found
+
     def entries(self) -> list[str]:
         """Names below this directory; empty when the process or cgroup is gone (the kernel gives no error then)."""
         try:

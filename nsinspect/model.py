@@ -16,6 +16,7 @@ from nsinspect.drift import Drift, drift
 from nsinspect.grouping import Group, Grouping, group, own_cgroups
 from nsinspect.limits import Chain, Limits, Usage
 from nsinspect.namespaces import TYPES
+from nsinspect.procfs import Mount
 from nsinspect.runtimes import BY_NAME
 from nsinspect.security import Capabilities, Security
 from nsinspect.snapshot import Confinement, Issue, Process, Snapshot
@@ -47,6 +48,7 @@ class Init:
     ns_pid: int | None
     started_at: float | None
     uid: int | None
+    user: str | None
     gid: int | None
     comm: bytes
 
@@ -63,7 +65,8 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """Everything nsinspect says of one container; the contract's names."""
+    """Everything nsinspect says of one container; the contract's names.  What of the host is in its ``mount_table`` is
+    for :mod:`nsinspect.mounts` to say."""
 
     id: str
     name: str | None
@@ -86,6 +89,8 @@ class Container:
     limits: Limits
     others: tuple[tuple[str, tuple[bytes, ...]], ...]
     device_rules: tuple[bytes, ...] | None
+    mount_table: tuple[Mount, ...] | None
+    host_mounts: tuple[Mount, ...]
     contradiction: str | None
     usage: Usage
     declared: Wanted | None
@@ -268,6 +273,8 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
         limits=limits,
         others=_others(chains),
         device_rules=_device_rules(chains),
+        mount_table=confinement.mounts if confinement else None,
+        host_mounts=snapshot.mounts,
         contradiction=_limits.contradicted(chains["memory"], limits.effective_memory.max),
         usage=_limits.usage(chains["cpu"], chains["cpuacct"], chains["memory"], chains["pids"]),
         declared=said.wanted,
@@ -350,6 +357,7 @@ def _init(snapshot: Snapshot, process: Process) -> Init:
         ns_pid=status.nspid[-1] if status and status.nspid else None,
         started_at=None if boot is None else boot + process.starttime / CLOCK_TICKS,
         uid=status.uid.effective if status else None,
+        user=snapshot.users.get(status.uid.effective) if status else None,
         gid=status.gid.effective if status else None,
         comm=process.comm,
     )

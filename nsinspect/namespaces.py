@@ -30,7 +30,36 @@ class Namespaces(NamedTuple):
     uts: int | None
 
 
+class Kin(NamedTuple):
+    """What a namespace tells of itself: inodes of the user namespace that owns it and, of pid and user namespaces, of
+    its parent; of a user namespace also the uid that made it.  ``None``: not told, or not to us."""
+
+    owner: int | None
+    parent: int | None
+    owner_uid: int | None
+
+
+class Holder(NamedTuple):
+    """What keeps a namespace alive besides its processes: a bind mount at ``mount``, or a descriptor ``fd`` of a
+    process ``pid``."""
+
+    kind: str
+    inode: int
+    mount: bytes | None = None
+    pid: int | None = None
+    fd: int | None = None
+
+
 UNKNOWN = Namespaces(*(None,) * len(TYPES))
+
+
+def parse_named_link(link: bytes) -> tuple[str, int] | None:
+    """Type and inode of a link that may be one of something else: ``net:[4026531840]``, but not ``pipe:[12]``."""
+    kind, bracket, rest = link.partition(b":[")
+    name = kind.decode("ascii", "replace")
+    if not bracket or name not in TYPES or not rest.endswith(b"]") or not rest[:-1].isdigit() or len(rest) > 21:
+        return None
+    return name, int(rest[:-1])
 
 
 def parse_link(link: bytes) -> int:

@@ -7,7 +7,9 @@ Documentation/filesystems/proc.rst.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -217,6 +219,15 @@ def parse_mountinfo(data: bytes) -> tuple[Mount, ...]:
         Mount(device, unescape(root), unescape(point), options, tags, kind, unescape(source), rest)
         for device, root, point, options, tags, kind, source, rest in found
     )
+
+
+def host_path(mount: Mount, host: Iterable[Mount]) -> str | None:
+    """Where what is mounted there is on the host, by the host's own mounts; ``None`` where it is on none of them."""
+    for one in host:
+        above = one.root.rstrip(b"/")
+        if one.device == mount.device and (mount.root + b"/").startswith(above + b"/"):
+            return os.fsdecode((one.point.rstrip(b"/") + mount.root[len(above) :]).rstrip(b"/")) or "/"
+    return None
 
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")

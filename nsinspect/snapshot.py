@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
-from nsinspect.namespaces import Namespaces
+from nsinspect.namespaces import Holder, Kin, Namespaces
 from nsinspect.procfs import CgroupLine, IdMapLine, Mount, Status
 
 VERSION = 1
@@ -52,6 +52,15 @@ class Process(NamedTuple):
     status: Status | None
 
 
+class Thread(NamedTuple):
+    """One thread that is not its process' leader."""
+
+    tid: int
+    comm: bytes
+    state: str
+    status: Status | None
+
+
 class Confinement(NamedTuple):
     """More about one process, read of the inits of containers only.  ``None``: could not be read; a label is ``None``
     too where there is no security module, so ``label_known`` says which."""
@@ -61,6 +70,16 @@ class Confinement(NamedTuple):
     gid_map: tuple[IdMapLine, ...] | None
     lsm_label: bytes | None
     label_known: bool
+
+
+class Lineage(NamedTuple):
+    """Of namespaces: ``kin`` by inode, and what holds them.  Empty where nobody asked."""
+
+    kin: Mapping[int, Kin]
+    holders: tuple[Holder, ...]
+
+
+NO_LINEAGE = Lineage({}, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +110,15 @@ class Snapshot:
     version: int = VERSION
     captured_at: float
     host: HostFacts
+    mounts: tuple[Mount, ...] = ()
     hierarchies: tuple[Hierarchy, ...]
     processes: tuple[Process, ...]
     confinements: Mapping[int, Confinement]
     cgroups: Mapping[tuple[int, bytes], Cgroup]
     claims: tuple[Claim, ...]
     declarations: Mapping[tuple[str, str], Declaration]
+    lineage: Lineage = NO_LINEAGE
+    threads: Mapping[int, tuple[Thread, ...]] = field(default_factory=dict)
+    users: Mapping[int, str] = field(default_factory=dict)
     issues: tuple[Issue, ...] = ()
     vanished: int = field(default=0)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from nsinspect.errors import KernelError, Unreadable
 from nsinspect.kernfs import Roots, meaning_of
-from nsinspect.procfs import Mount
+from nsinspect.procfs import Mount, host_path
 
 MAX_BYTES = 8 << 20
 """A container's state is some kilobytes; podman's list of all containers about one kilobyte for each."""
@@ -73,11 +73,7 @@ class Reader:
 
     def host_path(self, mount: Mount) -> str | None:
         """See :meth:`nsinspect.runtimes.base.StateFiles.host_path`."""
-        for host in self._mounts:
-            above = host.root.rstrip(b"/")
-            if host.device == mount.device and (mount.root + b"/").startswith(above + b"/"):
-                return os.fsdecode(host.point.rstrip(b"/") + mount.root[len(above) :]) or "/"
-        return None
+        return host_path(mount, self._mounts)
 
     def _read(self, path: str) -> bytes | None:
         if "\0" in path:

@@ -18,6 +18,7 @@ LONGEST_MODULE = 500
 RECORDS = {"procfs", "cgroupfs", "namespaces", "capabilities", "declarations"}
 FACTS = RECORDS | {"snapshot"}
 MEANING = {"model", "limits", "security", "grouping"}
+ABOUT = {"drift", "locate", "membership", "mounts", "powers", "shares"}
 
 # Module (or the package it is in) -> the modules of ours it may import.  Facts flow down this table, never up.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -38,16 +39,38 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grouping": {"runtimes"} | FACTS,
     "forgiving": {"errors", "kernfs", "snapshot"},
     "testimony": {"errors", "runtimes", "grouping", "declarations"},
+    "nsfs": {"errors", "kernfs", "forgiving"} | FACTS,
+    "users": set(),
+    "mounts": {"procfs"},
+    "tasks": {"errors", "kernfs", "forgiving"} | FACTS,
+    "membership": {"model"} | FACTS,
+    "powers": {"model"} | FACTS,
     "cgroupwalk": {"errors", "kernfs", "grouping", "forgiving"} | FACTS,
-    "collect": {"cgroupwalk", "errors", "kernfs", "statefiles", "host", "runtimes", "grouping", "forgiving", "testimony"} | FACTS,
+    "collect": {
+        "users",
+        "tasks",
+        "nsfs",
+        "cgroupwalk",
+        "errors",
+        "kernfs",
+        "statefiles",
+        "host",
+        "runtimes",
+        "grouping",
+        "forgiving",
+        "testimony",
+    }
+    | FACTS,
     "limits": FACTS,
     "security": FACTS,
     "model": {"limits", "security", "grouping", "runtimes", "drift"} | FACTS,
     "drift": {"shares", "limits", "security"} | FACTS,
     "lookup": {"errors", "model", "declarations"},
     "locate": {"model"} | FACTS,
-    "fields": {"fields", "locate", "drift", "shares"} | MEANING | FACTS,
-    "views": {"", "fields", "safe", "views", "locate", "drift", "shares"} | MEANING | FACTS,
+    "fields": {"fields"} | ABOUT | MEANING | FACTS,
+    "views": {"", "fields", "mounts", "safe", "views", "locate", "membership", "powers", "drift", "shares"}
+    | MEANING
+    | FACTS,
     "serve": {"", "errors", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
     "cli": {
         "serve",
@@ -60,6 +83,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fields",
         "lookup",
         "locate",
+        "capabilities",
+        "membership",
+        "namespaces",
+        "powers",
         "safe",
         "views",
     },
@@ -69,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Third party -> the only modules that know it.
 ONLY_IN = {
     "click": {"cli"},
-    "rich": {"views.table", "views.page", "views.report", "views.words"},
+    "rich": {"views.capslist", "views.nslist", "views.table", "views.page", "views.report", "views.words"},
     "psutil": {"host"},
     "pyroute2": {"netns"},
     "prometheus_client": {"serve.app"},
@@ -83,7 +110,7 @@ WORLD = {
     "time": {"collect", "serve.daemon", "serve.notify", "serve.scraper"},
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
     "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
-    "threading": {"serve.scraper"},
+    "threading": {"serve.scraper", "users"},
     "logging": {"serve.daemon", "serve.lending", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
     "ctypes": {"statefiles"},
     "sys": {"cli"},
@@ -93,7 +120,7 @@ WORLD = {
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}
-MAY_OPEN = {"kernfs", "statefiles", "serve.webconfig", "serve.lending"}
+MAY_OPEN = {"kernfs", "nsfs", "statefiles", "serve.webconfig", "serve.lending"}
 
 
 def modules() -> dict[str, Path]:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from nsinspect import statefiles
-from nsinspect.collect import collect
+from nsinspect.collect import Depth, collect
 from nsinspect.grouping import group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.snapshot import Snapshot
@@ -96,7 +96,7 @@ def main() -> None:
         sys.exit(f"{target}: exists already; a capture never overwrites one")
     recorder = Recorder()
     recorder.install()
-    snapshot = collect(Roots(), isolates=True)
+    snapshot = collect(Roots(), Depth(isolates=True))
     pids, others = choose(snapshot, set(sys.argv[2:]))
     own = f"/proc/{os.getpid()}/"
     for path in PSUTIL_READS:

@@ -36,6 +36,10 @@ QUESTIONS: dict[str, list[str]] = {
     "drift.json": ["drift", "--json"],
     "pid.txt": ["pid", "1", "2"],
     "pid.json": ["pid", "1", "2", "--json"],
+    "ns.txt": ["ns"],
+    "ns.json": ["ns", "--json"],
+    "caps.txt": ["caps"],
+    "caps.json": ["caps", "--json"],
     "metrics.prom": ["serve", "--once"],
 }
 SHOWN = {
@@ -83,7 +87,12 @@ def reference() -> tuple[Path, str]:
         "`issues` says why) never look alike. Text that a container chose is made safe: bytes that are no visible",
         "character are written as escapes.",
     ]
-    for title, rows in (("host", fields.HOST), ("container", fields.CONTAINER)):
+    for title, rows in (
+        ("host", fields.HOST),
+        ("container", fields.CONTAINER),
+        ("namespace", fields.NAMESPACE_ROWS),
+        ("task", fields.POWER),
+    ):
         lines += ["", f"## {title}", "", "| key | type | what it is |", "| --- | --- | --- |"]
         lines += [
             f"| `{row.key}` | {type_name(row.schema)}{'' if row.always else ' or null'} | {row.help} |" for row in rows

@@ -7,7 +7,9 @@ view makes both fit to be seen.
 
 from nsinspect.fields.container import CONTAINER
 from nsinspect.fields.host import HOST, PROCESS
+from nsinspect.fields.namespace import NAMESPACE_ROWS
+from nsinspect.fields.power import POWER
 from nsinspect.fields.row import Field, Metric
 from nsinspect.fields.scrape import SCRAPE, Scrape
 
-__all__ = ["CONTAINER", "HOST", "PROCESS", "SCRAPE", "Field", "Metric", "Scrape"]
+__all__ = ["CONTAINER", "HOST", "NAMESPACE_ROWS", "POWER", "PROCESS", "SCRAPE", "Field", "Metric", "Scrape"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsinspect import capabilities, namespaces
+from nsinspect import capabilities, mounts, namespaces
 from nsinspect.declarations import Pod
 from nsinspect.fields import shapes
 from nsinspect.fields.limits import LIMITS, USAGE
@@ -15,6 +15,7 @@ from nsinspect.fields.schema import (
     FLAG,
     ID_MAP,
     KIND,
+    MOUNT,
     NAMESPACE,
     PATH,
     PIDS,
@@ -127,7 +128,7 @@ CONTAINER: tuple[Field[Container], ...] = (
             ),
         ),
     ),
-    Field("init.user", TEXT, "the host's name for that uid", lambda _: None),
+    Field("init.user", TEXT, "the host's name for that uid", lambda c: c.init.user),
     Field("init.comm", TEXT, "its command name, which the container chooses", lambda c: c.init.comm, True),
     Field(
         "pids",
@@ -274,6 +275,13 @@ CONTAINER: tuple[Field[Container], ...] = (
         lambda c: shapes.id_map(c.security.gid_map),
     ),
     Field("security.read_only_rootfs", FLAG, "whether / is mounted read-only", lambda c: c.security.read_only_rootfs),
+    Field(
+        "security.masked_paths",
+        TEXTS,
+        "paths of /proc and /sys that something is mounted over, to hide them or to keep them from being written",
+        lambda c: None if c.mount_table is None else list(mounts.masked(c.mount_table)),
+    ),
+    Field("mounts", listed(MOUNT), "paths of the host that it sees, and secrets; never what is in them", shapes.mounts),
     *LIMITS,
     *USAGE,
     Field("declared", DECLARED, "what the engine's state files asked for, its defaults included", shapes.declared),

@@ -46,6 +46,15 @@ NAMESPACE = exactly(inode=COUNT, host=nullable(FLAG), shared_with=TEXTS)
 KIND: Schema = {"enum": ["container", "pause", "isolate"]}
 POD = exactly(**{key: nullable(TEXT) for key in Pod._fields})
 EVIDENCE = listed(exactly(says=TEXT, what=TEXT))
+MOUNT = exactly(
+    point=TEXT,
+    host_path=nullable(TEXT),
+    fstype=TEXT,
+    read_only=FLAG,
+    propagation={"enum": ["private", "shared", "slave"]},
+    secret=FLAG,
+    why=nullable(TEXT),
+)
 ID_MAP = listed(exactly(inside=COUNT, outside=COUNT, count=COUNT))
 
 

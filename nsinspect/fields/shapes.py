@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from nsinspect import capabilities
 from nsinspect.cgroupfs import CpuList, Pressure, format_cpu_list
 from nsinspect.drift import Drift
 from nsinspect.model import Container, Namespace
+from nsinspect.mounts import visible
 from nsinspect.procfs import IdMapLine
 from nsinspect.security import Outlier
 
@@ -27,6 +29,13 @@ def capability_names(mask: int | None) -> list[str] | None:
 def capability_set(mask: int | None) -> dict[str, object] | None:
     """A set as the kernel prints it, and by names."""
     return None if mask is None else {"mask": f"0x{mask:016x}", "names": capability_names(mask)}
+
+
+def mounts(container: Container) -> list[dict[str, object]] | None:
+    """What of the host it sees, and its secrets."""
+    if container.mount_table is None:
+        return None
+    return [asdict(one) for one in visible(container.mount_table, container.host_mounts)]
 
 
 def outlier(one: Outlier) -> dict[str, object]:

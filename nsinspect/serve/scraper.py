@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from nsinspect import __version__
-from nsinspect.collect import PARTS, collect_and_group
+from nsinspect.collect import PARTS, Depth, collect_and_group
 from nsinspect.errors import RootError
 from nsinspect.fields.scrape import Part, Scrape
 from nsinspect.kernfs import Roots
@@ -22,6 +22,8 @@ from nsinspect.serve.lending import Borrower
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+# What no metric comes from is not read.
+_DEPTH = Depth(others=False, users=False)
 # Of the time that is left when it begins: whatever hangs, those after it still have some. Engines' files lie on disks.
 _SHARES = {"processes": 0.5, "state_files": 0.25, "confinement": 0.5, "cgroups": 0.5, "model": 1.0}
 
@@ -59,8 +61,7 @@ class Scraper:
         borrower = Borrower(self._lender) if self._lender else None
         model: Model | None = None
         try:
-            # What no metric comes from is not read.
-            snapshot, grouping = collect_and_group(self._roots, others=False, attempt=attempt, borrow=borrower)
+            snapshot, grouping = collect_and_group(self._roots, _DEPTH, attempt=attempt, borrow=borrower)
             model = attempt("model", lambda: build(snapshot, grouping), None)
             self._vanished += snapshot.vanished
         except RootError as error:

@@ -11,7 +11,9 @@ from nsinspect.fields import Field, schema
 from nsinspect.fields.schema import Schema
 from nsinspect.fields.shapes import timestamp
 from nsinspect.locate import Located
+from nsinspect.membership import Membership
 from nsinspect.model import Container, Model
+from nsinspect.powers import Power
 from nsinspect.snapshot import FAILURES, Issue
 
 T = TypeVar("T")
@@ -40,7 +42,19 @@ def pid_document(model: Model, processes: Iterable[Located], issues: Iterable[Is
     return _document(model, {"processes": [_object(fields.PROCESS, one) for one in processes]}, issues)
 
 
-def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue]) -> str:
+def caps_document(model: Model, found: Iterable[Power]) -> str:
+    """What ``caps --json`` prints."""
+    return _document(model, {}, model.issues, tasks=[_object(fields.POWER, one) for one in found])
+
+
+def ns_document(model: Model, namespaces: Iterable[Membership]) -> str:
+    """What ``ns --json`` prints."""
+    rows = [_object(fields.NAMESPACE_ROWS, one) for one in namespaces]
+    return _document(model, {}, model.issues, namespaces=rows)
+
+
+def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **rows: list[dict[str, Any]]) -> str:
+    """One document; ``rows`` are long lists of short objects, one on a line."""
     whole = {
         "schema_version": SCHEMA_VERSION,
         "captured_at": timestamp(model.captured_at),
@@ -48,7 +62,12 @@ def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue]) ->
         **content,
         "issues": [issue._asdict() for issue in issues],
     }
-    return json.dumps(_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
+    text = json.dumps(_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
+    for name, objects in rows.items():
+        lines = ",\n".join(f"    {json.dumps(_safe(one), ensure_ascii=False, allow_nan=False)}" for one in objects)
+        inside = f"\n{lines}\n  " if lines else ""
+        text = f'{text[:-2]},\n  "{name}": [{inside}]\n}}'
+    return text
 
 
 def _object(rows: Iterable[Field[T]], subject: T) -> dict[str, Any]:
@@ -69,6 +88,8 @@ def _safe(value: Any) -> Any:
     if isinstance(value, dict):
         return {safe.text(key): _safe(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
+        if value and type(value[0]) is int:  # pids, by the thousand
+            return value
         return [_safe(inner) for inner in value]
     return value
 
@@ -89,6 +110,7 @@ def json_schema() -> Schema:
     }
     container = {"$ref": "#/$defs/container"}
     processes = schema.listed(_schema(fields.PROCESS))
+    namespaces = schema.listed(_schema(fields.NAMESPACE_ROWS))
     drifts = _schema(row for row in fields.CONTAINER if row.key in _DRIFT_KEYS)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -100,6 +122,8 @@ def json_schema() -> Schema:
             {"description": "nsinspect show", **schema.exactly(**common, container=container)},
             {"description": "nsinspect drift", **schema.exactly(**common, drift=schema.listed(drifts))},
             {"description": "nsinspect pid", **schema.exactly(**common, processes=processes)},
+            {"description": "nsinspect ns", **schema.exactly(**common, namespaces=namespaces)},
+            {"description": "nsinspect caps", **schema.exactly(**common, tasks=schema.listed(_schema(fields.POWER)))},
         ],
         "$defs": {"container": _schema(fields.CONTAINER)},
     }

@@ -16,6 +16,7 @@ from nsinspect.cgroupfs import Limit, format_cpu_list
 from nsinspect.limits import Bound
 from nsinspect.locate import Located
 from nsinspect.model import Container, Model
+from nsinspect.mounts import visible
 from nsinspect.security import Security
 from nsinspect.snapshot import Issue
 from nsinspect.views.words import (
@@ -49,6 +50,7 @@ def show_page(model: Model, container: Container, issues: Sequence[Issue], *, wi
     for title, lines in (
         ("Can do", _can_do(container)),
         ("Shares", _shares(model, container)),
+        ("Sees", _sees(container)),
         ("May use", _may_use(container)),
         ("Odd", _odd(container, issues)),
     ):
@@ -91,7 +93,8 @@ def _uid(container: Container) -> str:
     uid = container.init.uid
     if uid is None:
         return "uid unknown"
-    return "uid 0 = host root" if uid == 0 else f"host uid {uid}"
+    user = f" ({safe.text(container.init.user)})" if container.init.user else ""
+    return "uid 0 = host root" if uid == 0 else f"host uid {uid}{user}"
 
 
 def _can_do(container: Container) -> list[Text]:
@@ -182,6 +185,25 @@ def _user_namespace(security: Security, *, its_own: bool) -> str:
         return "no user namespace: root inside is root outside"
     outside = next((line.outside for line in security.uid_map or () if line.inside == 0), None)
     return "a user namespace of its own" + (f": root inside is uid {outside} outside" if outside is not None else "")
+
+
+def _sees(container: Container) -> list[Text]:
+    """A line for each path of the host inside, those that matter first."""
+    if container.mount_table is None:
+        return [Text("unknown: its mounts could not be read")]
+    found = visible(container.mount_table, container.host_mounts)
+    lines = []
+    for one in sorted(found, key=lambda one: (one.why is None, one.secret)):
+        where = safe.text(one.point)
+        if one.secret:
+            lines.append(Text(f"secrets at {where}"))
+            continue
+        access = "read-only" if one.read_only else "read-write"
+        text = Text(f"{safe.text(one.host_path or '?')} of the host at {where}, {access}")
+        if one.why:
+            text.append(f": {one.why}", "bold red")
+        lines.append(text)
+    return lines or [Text("no path of the host")]
 
 
 def _may_use(container: Container) -> list[Text]:

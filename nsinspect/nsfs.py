@@ -1,0 +1,108 @@
+"""What namespaces tell of themselves, and what keeps them: ioctl_ns(2), bind mounts and open descriptors.
+
+More than a list of containers needs, so it is read only for who asks about namespaces.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterable
+
+from nsinspect.errors import KernelError, Vanished
+from nsinspect.forgiving import Forgiving
+from nsinspect.kernfs import Directory, Roots
+from nsinspect.namespaces import TYPES, Holder, Kin, parse_named_link
+from nsinspect.procfs import Mount
+from nsinspect.snapshot import Lineage, Process
+
+_NS_GET_USERNS = 0xB701
+_NS_GET_PARENT = 0xB702
+_NS_GET_OWNER_UID = 0xB704
+_HIERARCHICAL = ("pid", "user")
+
+
+def lineage(
+    asker: Forgiving, roots: Roots, processes: Iterable[Process], mounts: Iterable[Mount], *, descriptors: bool
+) -> Lineage:
+    """Kin of every namespace that a process is in, and every bind mount of one that we may see.
+
+    With ``descriptors`` also every open one, for which each process' folder of them is read.
+    """
+    device = os.stat("/proc/self/ns/user").st_dev
+    kin: dict[int, Kin] = {}
+    holders = [
+        Holder(*found, mount=mount.point)
+        for mount in mounts
+        if mount.fstype == b"nsfs" and (found := parse_named_link(mount.root)) is not None
+    ]
+    with Directory.root(roots.procfs) as proc:
+        for process in processes:
+            new = [
+                (kind, inode)
+                for kind, inode in zip(TYPES, process.namespaces, strict=True)
+                if inode is not None and inode not in kin
+            ]
+            try:
+                if new:
+                    with proc.open(str(process.pid)) as directory:
+                        for kind, inode in new:
+                            told = _kin(directory, kind, inode, device)
+                            if told is not None:
+                                kin[inode] = told
+                for fd, link in proc.links_in(f"{process.pid}/fd") if descriptors else ():
+                    # Most descriptors are files and pipes, and there are tens of thousands.
+                    if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
+                        holders.append(Holder(*named, pid=process.pid, fd=int(fd)))
+            except Vanished:
+                asker.vanished += 1
+            except KernelError as error:
+                asker.complain(error, process.pid)
+    return Lineage(kin, tuple(holders))
+
+
+def _kin(directory: Directory, kind: str, inode: int, device: int) -> Kin | None:
+    """``None`` where the namespace cannot be opened, or is another one by now."""
+    try:
+        # Opened without being used first: below another root this name may be a link to anything.
+        handle = os.open(f"ns/{kind}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.fd)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(handle)
+        if status.st_ino != inode or status.st_dev != device:
+            return None
+        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    try:
+        return Kin(
+            _related(fd, _NS_GET_USERNS),
+            _related(fd, _NS_GET_PARENT) if kind in _HIERARCHICAL else None,
+            _owner_uid(fd) if kind == "user" else None,
+        )
+    finally:
+        os.close(fd)
+
+
+def _related(fd: int, request: int) -> int | None:
+    """Inode of a namespace that this one names; ``None`` where that is none, or out of our sight (EPERM)."""
+    try:
+        other = fcntl.ioctl(fd, request)
+    except OSError:
+        return None
+    try:
+        return os.fstat(other).st_ino
+    finally:
+        os.close(other)
+
+
+def _owner_uid(fd: int) -> int | None:
+    try:
+        answer = fcntl.ioctl(fd, _NS_GET_OWNER_UID, bytes(4))
+    except OSError:
+        return None
+    return int(struct.unpack("I", answer)[0])
