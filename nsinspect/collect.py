@@ -164,10 +164,10 @@ class _Collector(Forgiving):
             cgroups=cgroups,
             claims=claims,
             declarations=declarations,
-            lineage=nsfs.lineage(self, self.roots, processes, mounts, descriptors=depth.descriptors)
+            lineage=nsfs.lineage(self, self.roots, processes, mounts, self.again, descriptors=depth.descriptors)
             if depth.lineage
             else NO_LINEAGE,
-            threads=tasks.threads(self, self.roots, processes) if depth.threads else {},
+            threads=tasks.threads(self, self.roots, processes, self.again) if depth.threads else {},
             users=self.user_names(processes) if depth.users and self.roots.live else {},
             issues=self.all_issues(),
             vanished=self.vanished,
@@ -290,6 +290,7 @@ class _Collector(Forgiving):
             if not same or self._young.get(process.pid) not in (None, directory.inode()):
                 raise Vanished(directory.path, "its pid is another process's now")
         except BaseException:
+            # Whatever it is: until this returns, nobody else has the descriptor to close it.
             directory.close()
             raise
         return directory

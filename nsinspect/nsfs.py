@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nsinspect.errors import KernelError, Vanished
 from nsinspect.forgiving import Forgiving
@@ -24,13 +24,20 @@ _HIERARCHICAL = ("pid", "user")
 
 
 def lineage(
-    asker: Forgiving, roots: Roots, processes: Iterable[Process], mounts: Iterable[Mount], *, descriptors: bool
+    asker: Forgiving,
+    roots: Roots,
+    processes: Iterable[Process],
+    mounts: Iterable[Mount],
+    again: Callable[[Directory, Process], Directory],
+    *,
+    descriptors: bool,
 ) -> Lineage:
     """Kin of every namespace that a process is in, and every bind mount of one that we may see.
 
-    With ``descriptors`` also every open one, for which each process' folder of them is read.
+    With ``descriptors`` also every open one, for which each process' folder of them is read.  ``again`` pins a process
+    that was read before, and raises ``Vanished`` when its pid is another's now.
     """
-    device = os.stat("/proc/self/ns/user").st_dev
+    device = _device()
     kin: dict[int, Kin] = {}
     holders = [
         Holder(*found, mount=mount.point)
@@ -45,16 +52,17 @@ def lineage(
                 if inode is not None and inode not in kin
             ]
             try:
-                if new:
-                    with proc.open(str(process.pid)) as directory:
-                        for kind, inode in new:
-                            told = _kin(directory, kind, inode, device)
-                            if told is not None:
-                                kin[inode] = told
-                for fd, link in proc.links_in(f"{process.pid}/fd") if descriptors else ():
-                    # Most descriptors are files and pipes, and there are tens of thousands.
-                    if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
-                        holders.append(Holder(*named, pid=process.pid, fd=int(fd)))
+                if not new and not descriptors:
+                    continue
+                with again(proc, process) as directory:
+                    for kind, inode in new:
+                        told = _kin(directory, kind, inode, device)
+                        if told is not None:
+                            kin[inode] = told
+                    for fd, link in directory.links_in("fd") if descriptors else ():
+                        # Most descriptors are files and pipes, and there are tens of thousands.
+                        if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
+                            holders.append(Holder(*named, pid=process.pid, fd=int(fd)))
             except Vanished:
                 asker.vanished += 1
             except KernelError as error:
@@ -62,7 +70,15 @@ def lineage(
     return Lineage(kin, tuple(holders))
 
 
-def _kin(directory: Directory, kind: str, inode: int, device: int) -> Kin | None:
+def _device() -> int | None:
+    """The device of the kernel's file system of namespaces; ``None`` where we have no /proc of our own to see it in."""
+    try:
+        return os.stat("/proc/self/ns/user").st_dev
+    except OSError:
+        return None
+
+
+def _kin(directory: Directory, kind: str, inode: int, device: int | None) -> Kin | None:
     """``None`` where the namespace cannot be opened, or is another one by now."""
     try:
         # Opened without being used first: below another root this name may be a link to anything.

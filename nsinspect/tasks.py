@@ -5,7 +5,7 @@ A thread may have dropped, raised or left behind what its process shows.  Read o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nsinspect import procfs
 from nsinspect.errors import KernelError, Vanished
@@ -14,13 +14,16 @@ from nsinspect.kernfs import Directory, Roots
 from nsinspect.snapshot import Process, Thread
 
 
-def threads(asker: Forgiving, roots: Roots, processes: Iterable[Process]) -> dict[int, tuple[Thread, ...]]:
-    """By pid, the threads besides the leader; a process without any is not in it."""
+def threads(
+    asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Callable[[Directory, Process], Directory]
+) -> dict[int, tuple[Thread, ...]]:
+    """By pid, the threads besides the leader; a process without any is not in it.  ``again`` pins a process that was
+    read before, and raises ``Vanished`` when its pid is another's now."""
     found: dict[int, tuple[Thread, ...]] = {}
     with Directory.root(roots.procfs) as proc:
         for process in processes:
             try:
-                with proc.open(str(process.pid)) as directory, directory.open("task") as tasks:
+                with again(proc, process) as directory, directory.open("task") as tasks:
                     tids = sorted(int(name) for name in tasks.entries() if name.isdigit() and int(name) != process.pid)
                     its = [thread for tid in tids if (thread := _thread(asker, tasks, tid, process.pid)) is not None]
             except Vanished:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from nsinspect import nsfs, tasks
 from nsinspect.capabilities import OLDEST_FULL_SET, mask_of
 from nsinspect.cli import cli
-from nsinspect.collect import Depth, collect
+from nsinspect.collect import Depth, _Collector, collect
 from nsinspect.kernfs import Roots
 from nsinspect.model import build
 from nsinspect.powers import Power, having, powers
@@ -178,3 +179,16 @@ def test_threads_of_this_process_are_read():
 def test_hostile_names_do_not_reach_the_terminal(snapshot: Snapshot):
     processes = tuple(p._replace(comm=b"\x1b[31m\xff\n") for p in snapshot.processes)
     assert all(line.isprintable() for line in table(dataclasses.replace(snapshot, processes=processes)).splitlines())
+
+
+def test_threads_of_the_next_process_of_a_pid_are_not_this_ones():
+    """What is read later is read of the same process, or not at all; namespaces' holders too."""
+    mine = next(one for one in collect(Roots()).processes if one.pid == os.getpid())
+    collector = _Collector(Roots())
+    before_it = (mine._replace(starttime=mine.starttime - 1),)
+
+    assert tasks.threads(collector, Roots(), before_it, collector.again) == {}
+    lineage = nsfs.lineage(collector, Roots(), before_it, (), collector.again, descriptors=True)
+    assert (lineage.kin, lineage.holders) == ({}, ())
+    assert collector.vanished == 2
+    assert nsfs.lineage(collector, Roots(), (mine,), (), collector.again, descriptors=False).kin

@@ -176,6 +176,32 @@ def test_declarations_that_hang_are_state_files_too(stuck: Callable[[object, str
     assert [len(scrape.model.containers) for scrape in scrapes if scrape.model] == [3, 3]
 
 
+def test_a_lender_is_not_hung_up_on_while_what_was_left_behind_waits_for_it(
+    stuck: Callable[[object, str], Stuck], monkeypatch: pytest.MonkeyPatch
+):
+    """Closed under the thread, its descriptor's number would be the next file's."""
+    closed = []
+
+    class Lender:
+        def __init__(self, address: str) -> None:
+            self.address = address
+
+        def close(self) -> None:
+            closed.append(self.address)
+
+    monkeypatch.setattr(scraping, "Borrower", Lender)
+    one = Scraper(Roots(root=str(HOSTS / "podman-v2")), "somewhere")
+    hanging = stuck(testimony, "claims")
+    assert failed(one.scrape(2)) == {"state_files"}
+    assert closed == []
+    hanging.release()
+    for thread in threading.enumerate():
+        if thread.name in PARTS:
+            thread.join(5)
+    assert failed(one.scrape(30)) == set()
+    assert closed == ["somewhere"]
+
+
 def without_cgroups(whole: Samples) -> Samples:
     assert of_cgroups(whole)
     return {key: value for key, value in whole.items() if key not in of_cgroups(whole) and "drift" not in key[0]}

@@ -989,3 +989,14 @@ def test_no_connection_waits_for_the_garbage_collector(certificates: dict[str, t
 
     # The last one is still in a variable of the loop that accepts.
     assert run(work()) <= 1
+
+
+def test_an_address_that_a_name_gives_twice_and_nobody_has_is_an_error_and_not_silence(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """/etc/hosts may say it twice; a server that listens nowhere must not start."""
+    where = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))
+    monkeypatch.setattr(server_module.socket, "getaddrinfo", lambda *_, **__: [where, (*where[:4], ("192.0.2.1", 0))])
+    with pytest.raises(OSError) as caught:
+        listen("twice.example:0")
+    assert caught.value.errno == errno.EADDRNOTAVAIL

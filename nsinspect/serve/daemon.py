@@ -91,7 +91,6 @@ def _sockets(flags: Flags) -> list[socket.socket]:
 
 class _Daemon:
     def __init__(self, scraper: Scraper, flags: Flags, config: Rotating, sockets: list[socket.socket]) -> None:
-        self._flags = flags
         self._config = config
         self._sockets = sockets
         self._stop = asyncio.Event()

@@ -97,7 +97,7 @@ class Borrower:
             raise PermissionError(errno.EACCES, f"not lent: {error}", path) from error
         if answer == b"0" and fds:
             # recv_fds takes MSG_CMSG_CLOEXEC and does nothing with it.
-            os.set_inheritable(fds[0], False)  # noqa: FBT003
+            os.set_inheritable(fds[0], False)  # noqa: FBT003 - it takes no keyword
             return fds[0]
         if not answer.isdigit():
             self.close()

@@ -156,6 +156,7 @@ class Server:
             log.debug("connection: %s", error or type(error).__name__)
             _forget(error)
         except Exception:
+            # A mistake of ours costs one client, and never the server.
             log.exception("connection")
 
     def _gone(self, connection: _Connection, _task: asyncio.Task[None]) -> None:
@@ -304,18 +305,21 @@ def listen(address: str) -> list[socket.socket]:
         raise ValueError(f"{address}: expected HOST:PORT")
     host = host.removeprefix("[").removesuffix("]")
     found: list[socket.socket] = []
+    absent: OSError | None = None
     infos = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for info in dict.fromkeys(infos):
         try:
             found.append(_listening(*info))
         except OSError as error:
             # One of a name's addresses may be of a family that this host has not.
-            last = info is infos[-1] and not found
-            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and not last:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                absent = error
                 continue
             for opened in found:
                 opened.close()
             raise
+    if absent is not None and not found:
+        raise absent
     return found
 
 

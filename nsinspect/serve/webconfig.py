@@ -116,6 +116,7 @@ def read(path: str) -> WebConfig:
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable web configuration: {error.strerror}") from error
     except Exception as error:
+        # PyYAML lets through whatever its constructors meet in a value: IndexError, KeyError, AttributeError.
         if isinstance(error, ConfigError):
             raise
         mark = getattr(error, "problem_mark", None)
