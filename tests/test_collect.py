@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from nsinspect.collect import _Collector, collect
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.model import build
 from nsinspect.namespaces import UNKNOWN
+from tests.seams import before_call
 
 HOSTS = Path(__file__).parent / "fixtures/hosts"
 
@@ -41,32 +42,6 @@ def kill_and_reap(pid: int) -> None:
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass
-
-
-@contextmanager
-def before_call(number: int, do: Callable[[], None]) -> Iterator[None]:
-    """Do something just before the ``number``-th system call that the reader makes."""
-    calls = 0
-    names = ("_open", "_read", "_readlink")
-    real = {name: getattr(kernfs, name) for name in names}
-
-    def counting(name: str) -> Callable[..., object]:
-        def call(*arguments: object, **options: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                do()
-            return real[name](*arguments, **options)
-
-        return call
-
-    for name in names:
-        setattr(kernfs, name, counting(name))
-    try:
-        yield
-    finally:
-        for name in names:
-            setattr(kernfs, name, real[name])
 
 
 def test_a_process_that_exits_at_any_moment_of_a_scan_is_dropped_and_counted():

@@ -6,7 +6,6 @@ is the kernel's.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -20,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from nsinspect import kernfs
 from nsinspect.collect import _Collector
 from nsinspect.grouping import group
 from nsinspect.kernfs import Directory, Roots
 from tests.live.engines import CGROUPS, cgroups_removed
+from tests.seams import before_call
 
 CHECKOUT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -40,32 +39,6 @@ NEW: Limits = {
     "memory": {"memory.soft_limit_in_bytes": 22 * MIB, "memory.limit_in_bytes": 222 * MIB},
     "cpu": {"cpu.shares": 222, "cpu.cfs_period_us": 22_000, "cpu.cfs_quota_us": 222_000},
 }
-
-
-@contextlib.contextmanager
-def before_call(number: int, do: Callable[[], None]) -> Iterator[Callable[[], int]]:
-    """Do something just before the ``number``-th system call that the reader makes; gives how many it made."""
-    calls = 0
-    names = ("_open", "_read", "_readlink")
-    real = {name: getattr(kernfs, name) for name in names}
-
-    def counting(name: str) -> Callable[..., object]:
-        def call(*arguments: object, **options: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                do()
-            return real[name](*arguments, **options)
-
-        return call
-
-    for name in names:
-        setattr(kernfs, name, counting(name))
-    try:
-        yield lambda: calls
-    finally:
-        for name in names:
-            setattr(kernfs, name, real[name])
 
 
 class Life:
@@ -213,7 +186,7 @@ def test_a_container_that_ends_at_any_moment_of_the_walk_disturbs_no_other(ident
 
 REUSE = r'''
 import ctypes, json, os, signal, sys, time
-from tests.live.test_kernel_races import before_call
+from tests.seams import before_call
 from nsinspect.collect import _Collector, collect
 from nsinspect.kernfs import Directory, Roots
 
