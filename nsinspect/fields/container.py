@@ -28,19 +28,66 @@ from nsinspect.fields.schema import (
     mapping,
     nullable,
 )
-from nsinspect.model import Container, Namespace
+from nsinspect.model import Container
 
 
 def _bits(mask: int | None) -> int | None:
     return None if mask is None else mask.bit_count()
 
 
-def _capability(container: Container) -> Samples:
-    return [((name,), 1) for name in capabilities.names(container.capabilities.effective or 0)]
+_EACH = Metric[Container](
+    "container_capability",
+    "1 for each capability in init's effective set",
+    ("capability",),
+    lambda c: [((name,), 1) for name in capabilities.names(c.capabilities.effective or 0)],
+)
 
 
-def _namespace(kind: str, namespace: Namespace | None, fact: str) -> Samples:
-    return [] if namespace is None else [((kind,), getattr(namespace, fact))]
+def _namespace(kind: str) -> Field[Container]:
+    def fact(container: Container, name: str) -> Samples:
+        found = container.namespaces[kind]
+        return [] if found is None else [((kind,), getattr(found, name))]
+
+    return Field(
+        f"namespaces.{kind}",
+        NAMESPACE,
+        f"init's {kind} namespace, whether it is the host's, and which containers share it",
+        lambda c: shapes.namespace(c.namespaces[kind]),
+        metrics=(
+            Metric(
+                "container_namespace_shared_with_host",
+                "whether init's namespace is the host's",
+                ("namespace",),
+                lambda c: fact(c, "host"),
+            ),
+            Metric(
+                "container_namespace_inode",
+                "inode of init's namespace: containers with the same value share it",
+                ("namespace",),
+                lambda c: fact(c, "inode"),
+            ),
+        ),
+    )
+
+
+def _set(name: str) -> Field[Container]:
+    def mask(container: Container) -> int | None:
+        found: int | None = getattr(container.capabilities, name)
+        return found
+
+    count = Metric[Container](
+        "container_capabilities",
+        "how many capabilities each of init's sets has",
+        ("set",),
+        lambda c: [((name,), _bits(mask(c)))],
+    )
+    return Field(
+        f"capabilities.{name}",
+        CAPABILITY_SET,
+        f"init's {name} set",
+        lambda c: shapes.capability_set(mask(c)),
+        metrics=(count, _EACH) if name == "effective" else (count,),
+    )
 
 
 def _info(container: Container) -> Samples:
@@ -142,58 +189,8 @@ CONTAINER: tuple[Field[Container], ...] = (
             ),
         ),
     ),
-    *(
-        Field[Container](
-            f"namespaces.{kind}",
-            NAMESPACE,
-            f"init's {kind} namespace, whether it is the host's, and which containers share it",
-            lambda c, kind=kind: shapes.namespace(c.namespaces[kind]),  # type: ignore[misc]
-            metrics=(
-                Metric(
-                    "container_namespace_shared_with_host",
-                    "whether init's namespace is the host's",
-                    ("namespace",),
-                    lambda c, kind=kind: _namespace(kind, c.namespaces[kind], "host"),  # type: ignore[misc]
-                ),
-                Metric(
-                    "container_namespace_inode",
-                    "inode of init's namespace: containers with the same value share it",
-                    ("namespace",),
-                    lambda c, kind=kind: _namespace(kind, c.namespaces[kind], "inode"),  # type: ignore[misc]
-                ),
-            ),
-        )
-        for kind in namespaces.TYPES
-    ),
-    *(
-        Field[Container](
-            f"capabilities.{name}",
-            CAPABILITY_SET,
-            f"init's {name} set",
-            lambda c, name=name: shapes.capability_set(getattr(c.capabilities, name)),  # type: ignore[misc]
-            metrics=(
-                Metric(
-                    "container_capabilities",
-                    "how many capabilities each of init's sets has",
-                    ("set",),
-                    lambda c, name=name: [((name,), _bits(getattr(c.capabilities, name)))],  # type: ignore[misc]
-                ),
-                *(
-                    [
-                        Metric(
-                            "container_capability",
-                            "1 for each capability in init's effective set",
-                            ("capability",),
-                            _capability,
-                        )
-                    ]
-                    if name == "effective"
-                    else []
-                ),
-            ),
-        )
-        for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
-    ),
+    *(_namespace(kind) for kind in namespaces.TYPES),
+    *(_set(name) for name in ("effective", "permitted", "inheritable", "bounding", "ambient")),
     Field(
         "capabilities.added",
         TEXTS,

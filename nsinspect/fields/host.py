@@ -9,6 +9,16 @@ from nsinspect.fields.schema import COUNT, EVIDENCE, KIND, NAMESPACE, POD, TEXT
 from nsinspect.locate import Located
 from nsinspect.model import Host
 
+
+def _namespace(kind: str) -> Field[Located]:
+    return Field(
+        f"namespaces.{kind}",
+        NAMESPACE,
+        f"its {kind} namespace, whether it is the host's, and which containers have it",
+        lambda p: shapes.namespace(p.namespaces[kind]),
+    )
+
+
 HOST: tuple[Field[Host], ...] = (
     Field("hostname", TEXT, "/proc/sys/kernel/hostname", lambda h: h.hostname),
     Field("boot_id", TEXT, "/proc/sys/kernel/random/boot_id", lambda h: h.boot_id),
@@ -35,14 +45,6 @@ PROCESS: tuple[Field[Located], ...] = (
     Field("runtime", TEXT, "that container's engine", lambda p: p.container and p.container.runtime),
     Field("pod", POD, "that container's pod", lambda p: p.container and p.container.pod and p.container.pod._asdict()),
     Field("parent", TEXT, "id of the container around that one", lambda p: p.container and p.container.parent),
-    *(
-        Field[Located](
-            f"namespaces.{kind}",
-            NAMESPACE,
-            f"its {kind} namespace, whether it is the host's, and which containers have it",
-            lambda p, kind=kind: shapes.namespace(p.namespaces[kind]),  # type: ignore[misc]
-        )
-        for kind in namespaces.TYPES
-    ),
+    *(_namespace(kind) for kind in namespaces.TYPES),
     Field("evidence", EVIDENCE, "what says so, and what it says", lambda p: shapes.evidence(p.evidence), True),
 )

@@ -7,6 +7,7 @@ from nsinspect.cgroupfs import CpuList
 from nsinspect.fields import shapes
 from nsinspect.fields.row import Field, Metric, Samples
 from nsinspect.fields.schema import CORES, COUNT, CPU_LIST, LIMIT, PATH, SECONDS, TEXT, TEXTS, exactly, listed, nullable
+from nsinspect.limits import Bound
 from nsinspect.model import Container
 
 
@@ -18,6 +19,35 @@ def _stalls(container: Container, kind: str) -> Samples:
     for resource, pressure in (container.usage.pressure or {}).items():
         total = getattr(pressure, kind)
         yield (resource,), None if total is None else total / 1e6
+
+
+def _tightest(name: str, attribute: str, prefix: str, metric: str, files: str) -> tuple[Field[Container], ...]:
+    """A limit of memory and the cgroup that imposes it."""
+
+    def bound(container: Container) -> Bound:
+        found: Bound = getattr(container.limits.effective_memory, attribute)
+        return found
+
+    return (
+        Field(
+            f"limits.memory.effective.{name}",
+            LIMIT,
+            f"the tightest {name} of the container and all its ancestors",
+            lambda c: bound(c).value,
+            metrics=(
+                Metric(
+                    f"container_memory_{metric}_bytes",
+                    f"effective: the tightest {files} of it and all its ancestors",
+                ),
+            ),
+        ),
+        Field(
+            f"limits.memory.effective.{prefix}imposed_by",
+            PATH,
+            f"the cgroup whose {name} that is",
+            lambda c: bound(c).imposed_by,
+        ),
+    )
 
 
 LIMITS: tuple[Field[Container], ...] = (
@@ -91,47 +121,22 @@ LIMITS: tuple[Field[Container], ...] = (
         lambda c: c.limits.memory.reservation_bytes,
     ),
     Field("limits.memory.own.high_bytes", LIMIT, "memory.high (v2)", lambda c: c.limits.memory.high_bytes),
-    *(
-        row
-        for name, attribute, prefix, metric, file in (
-            ("max_bytes", "max", "", "limit", "memory.max, memory.limit_in_bytes"),
-            (
-                "swap_max_bytes",
-                "swap_max",
-                "swap_",
-                "swap_limit",
-                "limit of swap alone (memory.swap.max; memsw - memory on v1)",
-            ),
-            (
-                "reservation_bytes",
-                "reservation",
-                "reservation_",
-                "reservation",
-                "memory.low, memory.soft_limit_in_bytes",
-            ),
-            ("high_bytes", "high", "high_", "high", "memory.high"),
-        )
-        for row in (
-            Field[Container](
-                f"limits.memory.effective.{name}",
-                LIMIT,
-                f"the tightest {name} of the container and all its ancestors",
-                lambda c, attribute=attribute: getattr(c.limits.effective_memory, attribute).value,  # type: ignore[misc]
-                metrics=(
-                    Metric(
-                        f"container_memory_{metric}_bytes",
-                        f"effective: the tightest {file} of it and all its ancestors",
-                    ),
-                ),
-            ),
-            Field[Container](
-                f"limits.memory.effective.{prefix}imposed_by",
-                PATH,
-                f"the cgroup whose {name} that is",
-                lambda c, attribute=attribute: getattr(c.limits.effective_memory, attribute).imposed_by,  # type: ignore[misc]
-            ),
-        )
+    *_tightest("max_bytes", "max", "", "limit", "memory.max, memory.limit_in_bytes"),
+    *_tightest(
+        "swap_max_bytes",
+        "swap_max",
+        "swap_",
+        "swap_limit",
+        "limit of swap alone (memory.swap.max; memsw - memory on v1)",
     ),
+    *_tightest(
+        "reservation_bytes",
+        "reservation",
+        "reservation_",
+        "reservation",
+        "memory.low, memory.soft_limit_in_bytes",
+    ),
+    *_tightest("high_bytes", "high", "high_", "high", "memory.high"),
     Field("limits.pids.own.max", LIMIT, "pids.max", lambda c: c.limits.pids),
     Field(
         "limits.pids.effective.max",

@@ -7,6 +7,11 @@ from nsinspect.fields.row import Field
 from nsinspect.fields.schema import CAPABILITY_SET, COUNT, FLAG, TEXT
 from nsinspect.powers import Power
 
+
+def _set(name: str) -> Field[Power]:
+    return Field(name, CAPABILITY_SET, f"its {name} set", lambda p: shapes.capability_set(getattr(p, name)))
+
+
 POWER: tuple[Field[Power], ...] = (
     Field("pid", COUNT, "host pid of the process", lambda p: p.pid, True),
     Field("tid", COUNT, "the thread; the process itself where it is the pid", lambda p: p.tid, True),
@@ -22,13 +27,5 @@ POWER: tuple[Field[Power], ...] = (
     ),
     Field("full", FLAG, "whether it has every capability this kernel knows", lambda p: p.full),
     Field("unlike_init", FLAG, "whether its container's init has others", lambda p: p.unlike_init, True),
-    *(
-        Field[Power](
-            name,
-            CAPABILITY_SET,
-            f"its {name} set",
-            lambda p, name=name: shapes.capability_set(getattr(p, name)),  # type: ignore[misc]
-        )
-        for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
-    ),
+    *(_set(name) for name in ("effective", "permitted", "inheritable", "bounding", "ambient")),
 )
