@@ -18,7 +18,8 @@ from nsinspect.procfs import Mount, host_path
 MAX_BYTES = 8 << 20
 """A container's state is some kilobytes; podman's list of all containers about one kilobyte for each."""
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+"""How a state file is opened, by whoever opens it: no last link followed, no FIFO waited at, no terminal taken."""
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
@@ -79,7 +80,7 @@ class Reader:
         if "\0" in path:
             raise Unreadable(path, "no path can hold a NUL")
         try:
-            fd = self._open(path, _FLAGS)
+            fd = self._open(path, FLAGS)
         except OSError as error:
             meaning = meaning_of(error.errno)
             if meaning is None:

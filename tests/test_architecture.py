@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "views": {"", "fields", "mounts", "safe", "views", "locate", "membership", "powers", "drift", "shares"}
     | MEANING
     | FACTS,
-    "serve": {"", "errors", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
+    "serve": {"", "errors", "statefiles", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
     "cli": {
         "serve",
         "",

@@ -14,12 +14,12 @@ import re
 import socket
 
 from nsinspect.serve import notify
+from nsinspect.statefiles import FLAGS
 
 log = logging.getLogger(__name__)
 
 _LONGEST = 4096
 _WAIT = 60.0
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 # What the modules of runtimes/ read: an engine's folder can be anywhere, so most are known by their last names.
 _FILES = re.compile(
@@ -69,7 +69,7 @@ def _answer(client: socket.socket, path: bytes) -> None:
         client.send(str(errno.EPERM).encode())
         return
     try:
-        fd = os.open(name, _FOLDER if _FOLDERS.fullmatch(name) else _FILE)
+        fd = os.open(name, _FOLDER if _FOLDERS.fullmatch(name) else FLAGS)
     except OSError as error:
         client.send(str(error.errno or errno.EIO).encode())
         return
