@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -142,14 +143,7 @@ def test_prometheus_knows_what_show_says(seen: Seen):
             wanted = [] if value is None else [math.inf if value == "max" else float(value)]
             assert of(seen.first, family, **labels) == wanted, (family, one["name"])
             compared += 1
-        for kind, namespace in one["namespaces"].items():
-            if namespace is not None:
-                assert of(seen.first, "container_namespace_inode", namespace=kind, **labels) == [namespace["inode"]]
-        names = {row["metric"]["capability"] for row in of_rows(seen.first, "container_capability", labels)}
-        assert names == set(one["capabilities"]["effective"]["names"])
-        (info,) = of_rows(seen.first, "container_info", labels)
-        assert info["metric"]["image"] == one["image"]
-        assert info["metric"]["cgroup"] == one["cgroup"]["path"]
+        assert_labelled_families_agree(seen.first, one, labels)
     assert compared == 3 * len(expected(seen.document["containers"][0]))
 
 
@@ -160,12 +154,45 @@ def of_rows(rows: list[dict[str, Any]], family: str, labels: dict[str, str]) -> 
     ]
 
 
+def how_many(cpus: str | None) -> int | None:
+    """CPUs of a list such as ``0-2,5``."""
+    if cpus is None:
+        return None
+    pairs = [part.split("-") for part in cpus.split(",") if part]
+    return sum(int(pair[-1]) - int(pair[0]) + 1 for pair in pairs)
+
+
+def assert_labelled_families_agree(rows: list[dict[str, Any]], one: dict[str, Any], labels: dict[str, str]) -> None:
+    """Namespaces, capability sets, capabilities, drift and info of one container, against JSON."""
+    for kind, namespace in one["namespaces"].items():
+        inode = [] if namespace is None else [namespace["inode"]]
+        host = [] if namespace is None or namespace["host"] is None else [namespace["host"]]
+        assert of(rows, "container_namespace_inode", namespace=kind, **labels) == inode
+        assert of(rows, "container_namespace_shared_with_host", namespace=kind, **labels) == host
+    for name in ("effective", "permitted", "inheritable", "bounding", "ambient"):
+        count = [] if one["capabilities"][name] is None else [len(one["capabilities"][name]["names"])]
+        assert of(rows, "container_capabilities", set=name, **labels) == count
+    names = {row["metric"]["capability"] for row in of_rows(rows, "container_capability", labels)}
+    assert names == set(one["capabilities"]["effective"]["names"])
+    drifted = {row["metric"]["field"] for row in of_rows(rows, "container_drift", labels)}
+    assert drifted == {drift["field"] for drift in one["drift"] or ()}
+    (info,) = of_rows(rows, "container_info", labels)
+    assert (info["metric"]["kind"], info["metric"]["runtime"]) == (one["kind"], one["runtime"])
+    assert info["metric"]["image"] == one["image"]
+    assert info["metric"]["cgroup"] == one["cgroup"]["path"]
+    started = datetime.fromisoformat(one["init"]["started_at"]).timestamp()
+    # The kernel's boot time, from which both are made, moves with the clock.
+    assert of(rows, "container_start_time_seconds", **labels) == pytest.approx([started], abs=2)
+
+
 def expected(one: dict[str, Any]) -> dict[str, Any]:
     """From JSON, what each family must say; typed here, not taken from the program."""
     memory, security = one["limits"]["memory"]["effective"], one["security"]
     return {
         "container_cpu_limit_cores": one["limits"]["cpu"]["effective"]["cores"],
         "container_cpu_shares": one["limits"]["cpu"]["own"]["shares"],
+        "container_cpu_weight": one["limits"]["cpu"]["own"]["weight"],
+        "container_cpuset_cpus": how_many(one["limits"]["cpu"]["effective"]["cpuset"]),
         "container_memory_limit_bytes": memory["max_bytes"],
         "container_memory_swap_limit_bytes": memory["swap_max_bytes"],
         "container_memory_reservation_bytes": memory["reservation_bytes"],

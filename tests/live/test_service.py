@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.live.qemu import Qemu
-from tests.live.test_prometheus import ONLY_IF, expected, families_of, of, of_rows
+from tests.live.test_prometheus import ONLY_IF, assert_labelled_families_agree, expected, families_of, of, of_rows
 
 CHECKOUT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -168,6 +168,7 @@ def test_prometheus_knows_what_list_says(guest: dict[str, Any]):
         for family, value in expected(one).items():
             wanted = [] if value is None else [math.inf if value == "max" else float(value)]
             assert of(told["all"], family, **labels) == wanted, (family, one["name"])
+        assert_labelled_families_agree(told["all"], one, labels)
         assert len(of_rows(told["all"], "container_pressure_waiting_seconds_total", labels)) == 3
     assert names == {"web", "agent", "gone", "pod1"}
     assert of(told["all"], "container_memory_limit_bytes", name="web") == [64 * MIB]
