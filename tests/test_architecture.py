@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | FACTS,
     "serve": {"", "errors", "statefiles", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
     "cli": {
+        "cli",
         "serve",
         "",
         "errors",
@@ -95,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Third party -> the only modules that know it.
 ONLY_IN = {
-    "click": {"cli"},
+    "click": {"cli.common", "cli.reading", "cli.serving"},
     "rich": {"views.capslist", "views.nslist", "views.table", "views.page", "views.report", "views.words"},
     "psutil": {"host"},
     "pyroute2": {"netns"},
@@ -113,8 +114,8 @@ WORLD = {
     "threading": {"serve.scraper", "users"},
     "logging": {"serve.daemon", "serve.lending", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
     "ctypes": {"statefiles"},
-    "sys": {"cli"},
-    "shutil": {"cli"},
+    "sys": {"cli", "cli.common", "cli.reading"},
+    "shutil": {"cli.common"},
     "io": {"views.words"},
     **{module: set[str]() for module in ("pathlib", "subprocess", "glob", "random")},
 }

@@ -1,0 +1,117 @@
+"""What every command shares: the group and its roots, options, exit codes, and where text goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from nsinspect import __version__
+
+if TYPE_CHECKING:
+    from nsinspect.kernfs import Roots
+    from nsinspect.model import Container, Model
+    from nsinspect.snapshot import Issue, Snapshot
+
+FOUND, USAGE, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 2, 3, 4, 5, 6
+_ALIASES = {"ls": "list", "ps": "list"}
+
+
+class _Commands(click.Group):
+    """A group whose commands may have second names."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 looked and fine, 1 drift was found, 2 usage, 3 no such container, 4 ambiguous, "
+    "5 with --strict something could not be read, 6 could not look.",
+)
+@click.version_option(__version__, prog_name="nsinspect")
+@click.option("--root", default="/", metavar="DIR", help="Look at the host below DIR instead of /.")
+@click.option("--procfs", metavar="DIR", help="Its procfs, instead of ROOT/proc.")
+@click.option("--cgroupfs", metavar="DIR", help="Its cgroup mounts, instead of ROOT/sys/fs/cgroup.")
+@click.pass_context
+def cli(ctx: click.Context, root: str, procfs: str | None, cgroupfs: str | None) -> None:
+    """What is this container really allowed to do, and what really limits it?
+
+    Answered from kernel files alone: no engine, no socket, no API.
+    """
+    from nsinspect.kernfs import Roots
+
+    ctx.obj = Roots(root=root, procfs_override=procfs, cgroupfs_override=cgroupfs)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document (schema version 1) instead.")
+strict_option = click.option("--strict", is_flag=True, help="Exit 5 when something could not be read.")
+all_option = click.option(
+    "-a", "--all", "isolates", is_flag=True, help="Also what has namespaces of its own in no container."
+)
+
+
+def look(roots: Roots, **depth: bool) -> tuple[Snapshot, Model]:
+    """A snapshot as deep as :class:`nsinspect.collect.Depth` says, and what it means."""
+    from nsinspect.collect import Depth, collect
+    from nsinspect.errors import RootError
+    from nsinspect.model import build
+
+    wanted = Depth(**depth)
+    try:
+        snapshot = collect(roots, wanted)
+        return snapshot, build(snapshot, isolates=wanted.isolates)
+    except RootError as error:
+        from nsinspect import safe
+
+        fail(safe.text(str(error)), CANNOT_LOOK)
+
+
+def find(model: Model, wanted: str) -> Container:
+    """The container a person means; ends the program where there is none, or several."""
+    from nsinspect import lookup, safe
+
+    try:
+        return lookup.find(model, wanted)
+    except lookup.NotFound as error:
+        fail(str(error), NOT_FOUND)
+    except lookup.Ambiguous as error:
+        names = "".join(f"\n  {safe.text(c.id)}  {safe.text(c.name or '-')}" for c in error.candidates)
+        fail(f"{error}:{names}", AMBIGUOUS)
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Print an answer."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # A terminal that cannot show a character gets an escape, never a crash.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def end(issues: tuple[Issue, ...], strict: bool) -> None:
+    """End the program as ``--strict`` asks, where something could not be read."""
+    from nsinspect.snapshot import FAILURES
+
+    if strict and any(issue.kind in FAILURES for issue in issues):
+        sys.exit(PARTIAL)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End the program with one line on stderr."""
+    click.echo(f"nsinspect: {message}", err=True)
+    sys.exit(code)
+
+
+def width() -> int | None:
+    """The terminal's width; ``None`` when stdout is none, so that nothing is cut for a program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def colour() -> bool:
+    """Whether a person looks at stdout who wants colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
