@@ -5,20 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
-from nsinspect import cgroupfs, cgroupwalk, namespaces, nsfs, procfs, tasks, testimony, users
+from nsinspect import cgroupfs, cgroupwalk, hostfacts, namespaces, nsfs, procfs, sockets, tasks, testimony, users
 from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
-from nsinspect.grouping import KTHREADD, Group, Grouping, group
-from nsinspect.host import boot_time_and_memory
+from nsinspect.grouping import Group, Grouping, group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine, Mount
+from nsinspect.procnet import Links
 from nsinspect.runtimes.base import Traces
 from nsinspect.snapshot import NO_LINEAGE, Confinement, HostFacts, Issue, Process, Snapshot
 from nsinspect.statefiles import Reader
@@ -47,15 +47,14 @@ class Depth:
     """What is read besides what every answer needs.
 
     ``isolates``: the closer look at containers is given to those too.  ``lineage``: namespaces are asked for their kin,
-    and bind mounts of them are looked for, with ``descriptors`` open ones too.  ``threads``: those of every process.
-    ``limits``: cgroups of containers.  ``others``: control files of those that no limit and no usage comes from.
-    ``users``: names of those who run processes, where it is this very host.
+    and bind mounts of them are looked for, with ``descriptors`` open ones too.  ``limits``: cgroups of containers.
+    ``others``: control files of those that no limit and no usage comes from.  ``users``: names of those who run
+    processes, where it is this very host.
     """
 
     isolates: bool = False
     lineage: bool = False
     descriptors: bool = False
-    threads: bool = False
     limits: bool = True
     others: bool = True
     users: bool = True
@@ -83,14 +82,7 @@ def collect_and_group(
     Each part holds its own descriptors and gives its result at its end, so ``attempt`` may leave one behind.
     ``borrow`` opens state files that we may not (:class:`nsinspect.statefiles.Reader`).
     """
-    # Nothing made in a scan is garbage before its end, so looking for some only costs (a tenth of the time).
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return _Collector(roots, depth, borrow).run(clock(), attempt)
-    finally:
-        if collecting:
-            gc.enable()
+    return Collector(roots, depth, borrow).run(clock, attempt)
 
 
 class _Seen(NamedTuple):
@@ -98,7 +90,6 @@ class _Seen(NamedTuple):
     hierarchies: tuple[Hierarchy, ...]
     processes: tuple[Process, ...]
     host: HostFacts
-    moment: float | None
 
 
 class _Look(NamedTuple):
@@ -112,7 +103,22 @@ class _Look(NamedTuple):
         return (found and found.mounts) or ()
 
 
-class _Collector(Forgiving):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closely:
+    """Pids to look at closely.  ``threads``: thread by thread.  ``members``: at their programs and labels.
+    ``networks``: at what their network namespaces show.  ``sockets``: at which they hold.  ``links``: whether those
+    networks are entered, for what only netlink tells."""
+
+    threads: Iterable[int] = ()
+    members: Iterable[int] = ()
+    networks: Iterable[int] = ()
+    sockets: Iterable[int] = ()
+    links: bool = False
+
+
+class Collector(Forgiving):
+    """A look at a host, which may be followed by a closer one at some of its processes."""
+
     def __init__(self, roots: Roots, depth: Depth | None = None, borrow: Callable[[str], int] | None = None) -> None:
         super().__init__()
         self.roots = roots
@@ -127,12 +133,53 @@ class _Collector(Forgiving):
         self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self._young: dict[int, int] = {}
 
-    def run(self, captured_at: float, attempt: Attempt) -> tuple[Snapshot, Grouping]:
+    def run(
+        self, clock: Callable[[], float] = time.time, attempt: Attempt = _at_any_price
+    ) -> tuple[Snapshot, Grouping]:
+        """The first look, and the grouping that was made on the way.  Raises as :func:`collect` does."""
+        # Nothing made in a scan is garbage before its end, so looking for some only costs (a tenth of the time).
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return self._run(clock(), attempt)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def closer(self, snapshot: Snapshot, wanted: Closely) -> Snapshot:
+        """The same with more of the processes that it has; those that are others by now are left out."""
+
+        def chosen(pids: Iterable[int]) -> list[Process]:
+            some = frozenset(pids)
+            return [process for process in snapshot.processes if process.pid in some]
+
+        roots, again = self.roots, self.again
+        networks = sockets.networks(self, roots, chosen(wanted.networks), again)
+        links: Mapping[int, Links] = {}
+        host = next((one for one in snapshot.processes if one.namespaces.net == snapshot.host.namespaces.net), None)
+        if wanted.links and self.roots.live and host is not None:
+            from nsinspect import netns
+
+            links = netns.links(self, roots, chosen(networks), host, again)
+        return replace(
+            snapshot,
+            threads=tasks.threads(self, roots, chosen(wanted.threads), again, self.namespaces),
+            members=tasks.members(self, roots, chosen(wanted.members), again),
+            networks=networks,
+            links=links,
+            sockets=sockets.holders(self, roots, chosen(wanted.sockets), again),
+            issues=self.all_issues(),
+            vanished=self.vanished,
+        )
+
+    def _run(self, captured_at: float, attempt: Attempt) -> tuple[Snapshot, Grouping]:
         depth = self.depth
         seen = attempt("processes", self.seen, None)
         if seen is None:
             raise RootError(f"{self.roots.procfs}: its processes could not be read")
-        mounts, hierarchies, processes, facts, moment = seen
+        mounts, hierarchies, processes, facts = seen
+        # When another host was as we see it: its boot plus its uptime.  For a captured one that was not now.
+        then = None if facts.boot_time is None or facts.uptime is None else facts.boot_time + facts.uptime
         files = Reader(self.roots, mounts, self.complain, self.borrow)
         claims: tuple[Claim, ...] = attempt("state_files", lambda: testimony.claims(files), ())
         grouping = attempt(
@@ -155,7 +202,7 @@ class _Collector(Forgiving):
             "state_files", lambda: testimony.declarations(files, zip(groups, traces, strict=True)), {}
         )
         snapshot = Snapshot(
-            captured_at=captured_at if self.roots.live or moment is None else moment,
+            captured_at=captured_at if self.roots.live or then is None else then,
             host=facts,
             mounts=mounts,
             hierarchies=hierarchies,
@@ -167,7 +214,6 @@ class _Collector(Forgiving):
             lineage=nsfs.lineage(self, self.roots, processes, mounts, self.again, descriptors=depth.descriptors)
             if depth.lineage
             else NO_LINEAGE,
-            threads=tasks.threads(self, self.roots, processes, self.again) if depth.threads else {},
             users=self.user_names(processes) if depth.users and self.roots.live else {},
             issues=self.all_issues(),
             vanished=self.vanished,
@@ -186,10 +232,11 @@ class _Collector(Forgiving):
                 raise RootError(f"{proc.path}: expected a procfs with processes, found no numbered directory")
             mounts = self.mounts(proc)
             hierarchies = self.hierarchies(mounts)
+            uptime = hostfacts.uptime(self, proc)
             processes = tuple(process for pid in pids if (process := self.process(proc, pid)) is not None)
-            facts = self.host(proc, processes)
-            self.say_if_narrowed(proc, processes)
-            return _Seen(mounts, hierarchies, processes, facts, self.moment(proc, facts.boot_time))
+            facts = hostfacts.facts(self, self.roots, proc, processes, uptime)
+            self.issues += hostfacts.narrowed(proc, processes)
+            return _Seen(mounts, hierarchies, processes, facts)
 
     def closer_look(self, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces) -> _Look:
         """How inits are confined, and where their monitors work."""
@@ -254,12 +301,14 @@ class _Collector(Forgiving):
         )
 
     def cgroup_lines(self, data: bytes) -> tuple[CgroupLine, ...]:
+        """The lines of a cgroup file, the very same for the same text."""
         known = self._cgroup_lines.get(data)
         if known is None:
             known = self._cgroup_lines[data] = procfs.parse_cgroup(data)
         return known
 
     def namespaces(self, directory: Directory, pid: int) -> Namespaces:
+        """Those of a process, or of a thread of it, whose directory this is."""
         try:
             links = directory.readlinks(namespaces.LINKS)
         except Vanished:
@@ -271,10 +320,12 @@ class _Collector(Forgiving):
         return self._namespaces.get(links) or self.parsed_links(directory, links, pid)
 
     def parsed_links(self, directory: Directory, links: tuple[bytes | None, ...], pid: int) -> Namespaces:
+        """Links by type, read."""
         found = self._namespaces[links] = Namespaces(*(self.link(directory, link, pid) for link in links))
         return found
 
     def link(self, directory: Directory, link: bytes | None, pid: int) -> int | None:
+        """The inode in one link."""
         try:
             return None if link is None else namespaces.parse_link(link)
         except Malformed as error:
@@ -296,10 +347,11 @@ class _Collector(Forgiving):
         return directory
 
     def confinement(self, proc: Directory, process: Process) -> Confinement | None:
+        """How one init is confined; ``None``, counted, when it is gone."""
         pid = process.pid
         try:
             with self.again(proc, process) as directory:
-                label, known = self.label(directory, pid)
+                label, known = tasks.label(self, directory, pid)
                 return Confinement(
                     self.records(directory, "mountinfo", procfs.parse_mountinfo, pid),
                     self.records(directory, "uid_map", procfs.parse_id_map, pid),
@@ -312,16 +364,6 @@ class _Collector(Forgiving):
         except KernelError as error:
             self.complain(error, pid)
         return None
-
-    def label(self, directory: Directory, pid: int) -> tuple[bytes | None, bool]:
-        """The security module's label, and whether that is known: no label is an answer too."""
-        try:
-            return directory.parsed("attr/current", directory.read_rendered("attr/current"), procfs.parse_label), True
-        except Vanished:
-            raise
-        except KernelError as error:
-            self.complain(error, pid)
-            return None, False
 
     # -- the host --------------------------------------------------------------------------------------------------
 
@@ -368,56 +410,6 @@ class _Collector(Forgiving):
             )
         return tuple(found)
 
-    def host(self, proc: Directory, processes: tuple[Process, ...]) -> HostFacts:
-        def one(name: str, parse: Callable[[bytes], T]) -> T | None:
-            try:
-                return self.fact(proc, name, parse)
-            except Vanished:
-                return None
-
-        boot_time, memory, problems = boot_time_and_memory(proc.path)
-        for problem in problems:
-            self.complain(problem)
-        init = next((p for p in processes if p.pid == 1), None)
-        return HostFacts(
-            hostname=one("sys/kernel/hostname", procfs.parse_word),
-            boot_id=one("sys/kernel/random/boot_id", procfs.parse_word),
-            kernel=one("sys/kernel/osrelease", procfs.parse_word),
-            cpus_online=self.cpus_online(),
-            memory_bytes=memory,
-            cap_last_cap=one("sys/kernel/cap_last_cap", procfs.parse_number),
-            boot_time=boot_time,
-            namespaces=_host_namespaces(processes),
-            capabilities=init.status.cap_bnd if init and init.status else None,
-        )
-
-    def moment(self, proc: Directory, boot_time: float | None) -> float | None:
-        """When another host was as we see it: its boot plus its uptime.  For a captured one that was not now."""
-        try:
-            uptime = self.fact(proc, "uptime", procfs.parse_uptime)
-        except Vanished:
-            return None
-        return None if boot_time is None or uptime is None else boot_time + uptime
-
-    def say_if_narrowed(self, proc: Directory, processes: tuple[Process, ...]) -> None:
-        """Say when what is seen is not the host: then no containers is no answer."""
-        if not any(process.pid == KTHREADD and process.comm == b"kthreadd" for process in processes):
-            detail = "no kthreadd here: a pid namespace of its own, or hidepid; containers outside cannot be seen"
-            self.issues.append(Issue("private_namespace", proc.path, detail))
-        if any(line.path.startswith(b"/..") for lines in self._cgroup_lines.values() for line in lines):
-            detail = "paths lead out of the cgroup namespace of the reader; run it in the host's (--cgroupns=host)"
-            self.issues.append(Issue("private_namespace", f"{proc.path}/<pid>/cgroup", detail))
-
-    def cpus_online(self) -> tuple[int, ...] | None:
-        try:
-            with Directory.root(self.roots.join("/sys/devices/system/cpu")) as directory:
-                return self.fact(directory, "online", cgroupfs.parse_cpu_list)
-        except RootError as error:
-            self.issues.append(Issue("unreadable", self.roots.join("/sys/devices/system/cpu/online"), str(error)))
-        except Vanished:
-            pass
-        return None
-
     def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
         """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
         return cgroupwalk.cgroups(self, self.roots, hierarchies, groups, others=self.depth.others)
@@ -453,13 +445,3 @@ class _Collector(Forgiving):
                 if folder is not None:
                     found[one.init.pid] = os.fsdecode(folder)
         return found
-
-
-def _host_namespaces(processes: tuple[Process, ...]) -> Namespaces:
-    """PID 1's.  Where they are refused, even to root when PID 1 holds a capability that root lost, kthreadd's: kernel
-    threads live in the initial namespaces, and nothing can be changed there."""
-    found = namespaces.UNKNOWN
-    for process in processes:
-        if process.pid == 1 or (process.pid == KTHREADD and process.ppid == 0 and process.comm == b"kthreadd"):
-            found = Namespaces(*(a if a is not None else b for a, b in zip(found, process.namespaces, strict=True)))
-    return found

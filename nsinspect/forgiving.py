@@ -5,6 +5,7 @@ Readers raise; here each outcome becomes data: unknown with an issue, absent, or
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,6 +15,7 @@ from nsinspect.kernfs import Directory
 from nsinspect.snapshot import Issue
 
 T = TypeVar("T")
+_THREAD = re.compile("/task/[0-9]+/")
 
 
 class Forgiving:
@@ -33,7 +35,7 @@ class Forgiving:
             if issue not in self.issues:
                 self.issues.append(issue)
         else:
-            general = error.path.replace(f"/{pid}/", "/<pid>/", 1)
+            general = _THREAD.sub("/task/<tid>/", error.path.replace(f"/{pid}/", "/<pid>/", 1))
             self.refused[error.kind, general, error.detail].append(pid)
 
     def all_issues(self) -> tuple[Issue, ...]:

@@ -10,7 +10,7 @@ own only when its processes also have a mount or pid namespace of their own, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from nsinspect.cgroupfs import Hierarchy, ancestors, path_in
@@ -96,7 +96,7 @@ def group(
         taken = {process.pid for one in groups for process in one.processes}
         # Kernel threads are children of kthreadd; devtmpfs' has a mount namespace of its own.
         others = (p for p in processes if p.pid not in taken and KTHREADD not in (p.pid, p.ppid))
-        groups += _isolates(others, host)
+        groups += _isolates(others, host, {inode for one in groups for inode in one.init.namespaces})
     return Grouping(
         groups=tuple(sorted(groups, key=lambda one: (one.init.starttime, one.init.pid))),
         spoofed=tuple(sorted((match.path, tuple(p.pid for p in members[match])) for match in spoofed)),
@@ -235,15 +235,15 @@ def _with_parents(groups: list[Group], outer: dict[Match, Match], by_pid: dict[i
     return found
 
 
-def _isolates(processes: Iterable[Process], host: Namespaces) -> list[Group]:
-    """Processes of no container that share a namespace which is not the host's: one group for each pid namespace, or
-    where that is the host's for each of another type, the most telling first."""
+def _isolates(processes: Iterable[Process], host: Namespaces, containers: Collection[int | None]) -> list[Group]:
+    """Processes of no container that share a namespace which is neither the host's nor one of ``containers``: one group
+    for each pid namespace, or where they have none of their own for each of another type, the most telling first."""
     order = ("pid", "mnt", "user", "net", "ipc", "uts", "cgroup", "time")
     members: defaultdict[str, list[Process]] = defaultdict(list)
     for process in processes:
         for kind in order:
             inode, hosts = process.namespaces[TYPES.index(kind)], host[TYPES.index(kind)]
-            if inode is not None and hosts is not None and inode != hosts:
+            if inode is not None and hosts is not None and inode != hosts and inode not in containers:
                 members[f"{kind}:{inode}"].append(process)
                 break
     groups = []

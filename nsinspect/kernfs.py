@@ -105,8 +105,11 @@ class Directory:
             self._give_meaning(error, name)
             raise Vanished(f"{self.path}/{name}", "no such directory") from error
 
-    def read(self, name: str, limit: int = MAX_BYTES) -> bytes | None:
-        """The whole of a file below this directory, or ``None`` when there is none."""
+    def read(self, name: str, limit: int = MAX_BYTES, enough: Callable[[bytes], bool] | None = None) -> bytes | None:
+        """The whole of a file below this directory, or ``None`` when there is none.
+
+        ``enough`` sees each piece as it comes; where it says so, the rest is left unread and the last line is whole.
+        """
         try:
             fd = _open(name, _READ, dir_fd=self.fd)
             try:
@@ -118,6 +121,9 @@ class Directory:
                     size += len(chunk)
                     if size > limit:
                         raise Unreadable(f"{self.path}/{name}", f"larger than {limit} bytes")
+                    if enough is not None and enough(chunk):
+                        data = b"".join(chunks)
+                        return data[: data.rfind(b"\n") + 1]
                 return b"".join(chunks)
             finally:
                 _close(fd)

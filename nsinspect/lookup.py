@@ -29,7 +29,11 @@ def _pod_path(pod: Pod) -> tuple[str | None, str | None, str | None]:
 
 def find(model: Model, wanted: str) -> Container:
     """The one container meant by ``wanted``.  Raises :class:`NotFound` or :class:`Ambiguous`."""
-    if wanted.startswith("pid:"):
+    isolates = [c for c in model.containers if c.id == wanted and c.kind == "isolate"]
+    if isolates:
+        # Named like what they are known by, pid:4026532126 among others: no process has a pid that large.
+        found = isolates
+    elif wanted.startswith("pid:"):
         number = wanted.removeprefix("pid:")
         if not number.isascii() or not number.isdigit() or len(number) > 10:
             raise NotFound(f"expected pid: and a number, found {wanted!a}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsinspect import limits as _limits
 from nsinspect import security as _security
@@ -116,8 +116,12 @@ def build(snapshot: Snapshot, grouping: Grouping | None = None, *, isolates: boo
     """
     if grouping is None:
         grouping = group(snapshot.processes, snapshot.claims, snapshot.host.namespaces, isolates=isolates)
-    sharing = _sharing(grouping.groups)
-    containers = tuple(_container(snapshot, one, sharing) for one in grouping.groups)
+    everything = _sharing(grouping.groups)
+    # An isolate is told which containers it shares with; what a container shares is the same with and without isolates.
+    sharing = _sharing([one for one in grouping.groups if one.kind != "isolate"])
+    containers = tuple(
+        _container(snapshot, one, everything if one.kind == "isolate" else sharing) for one in grouping.groups
+    )
     return Model(
         captured_at=snapshot.captured_at,
         host=_host(snapshot),
@@ -132,11 +136,27 @@ def build(snapshot: Snapshot, grouping: Grouping | None = None, *, isolates: boo
     )
 
 
+def innermost(containers: Iterable[Container]) -> dict[int, Container]:
+    """By pid, the container a process is in; of one and another inside it, that inside."""
+    found: dict[int, Container] = {}
+    # The one inside has fewer processes.
+    for container in sorted(containers, key=lambda one: -len(one.pids)):
+        found.update(dict.fromkeys(container.pids, container))
+    return found
+
+
 def issues_about(model: Model, container: Container) -> tuple[Issue, ...]:
     """The issues that bear on one container: about its processes or its cgroups, or about the host as a whole."""
     others = {other.id for other in model.containers if other.id != container.id}
     about_others = [issue for issue in model.issues if not issue.pids and any(other in issue.path for other in others)]
     return issues_of((issue for issue in model.issues if issue not in about_others), container.pids)
+
+
+def with_issues_of(model: Model, snapshot: Snapshot) -> Model:
+    """The model with what a closer look at its host complained of."""
+    known = set(model.issues)
+    new = (issue for issue in _relevant(snapshot, model.containers) if issue not in known)
+    return replace(model, issues=(*model.issues, *new))
 
 
 def issues_of(issues: Iterable[Issue], pids: Iterable[int]) -> tuple[Issue, ...]:
@@ -208,7 +228,9 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     default = None if one.kind == "isolate" else BY_NAME[runtime].DEFAULT_CAPABILITIES
     if default is not None and snapshot.host.cap_last_cap is not None:
         default &= all_of(snapshot.host.cap_last_cap)
-    capabilities = _security.capabilities(one.init, one.own, default=default, full=full)
+    capabilities = _security.capabilities(
+        one.init, one.own, default=default, full=full, host_user=snapshot.host.namespaces.user
+    )
     confinement: Confinement | None = snapshot.confinements.get(one.init.pid)
     namespaces = _namespaces(snapshot, one, sharing)
     user = namespaces["user"]

@@ -9,6 +9,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from nsinspect.errors import KernelError, Vanished
 from nsinspect.forgiving import Forgiving
@@ -37,7 +38,6 @@ def lineage(
     With ``descriptors`` also every open one, for which each process' folder of them is read.  ``again`` pins a process
     that was read before, and raises ``Vanished`` when its pid is another's now.
     """
-    device = _device()
     kin: dict[int, Kin] = {}
     holders = [
         Holder(*found, mount=mount.point)
@@ -56,7 +56,7 @@ def lineage(
                     continue
                 with again(proc, process) as directory:
                     for kind, inode in new:
-                        told = _kin(directory, kind, inode, device)
+                        told = _kin(directory, kind, inode)
                         if told is not None:
                             kin[inode] = told
                     for fd, link in directory.links_in("fd") if descriptors else ():
@@ -70,6 +70,7 @@ def lineage(
     return Lineage(kin, tuple(holders))
 
 
+@cache
 def _device() -> int | None:
     """The device of the kernel's file system of namespaces; ``None`` where we have no /proc of our own to see it in."""
     try:
@@ -78,22 +79,11 @@ def _device() -> int | None:
         return None
 
 
-def _kin(directory: Directory, kind: str, inode: int, device: int | None) -> Kin | None:
+def _kin(directory: Directory, kind: str, inode: int) -> Kin | None:
     """``None`` where the namespace cannot be opened, or is another one by now."""
-    try:
-        # Opened without being used first: below another root this name may be a link to anything.
-        handle = os.open(f"ns/{kind}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.fd)
-    except OSError:
+    fd = opened(directory, kind, inode)
+    if fd is None:
         return None
-    try:
-        status = os.fstat(handle)
-        if status.st_ino != inode or status.st_dev != device:
-            return None
-        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
     try:
         return Kin(
             _related(fd, _NS_GET_USERNS),
@@ -102,6 +92,24 @@ def _kin(directory: Directory, kind: str, inode: int, device: int | None) -> Kin
         )
     finally:
         os.close(fd)
+
+
+def opened(directory: Directory, kind: str, inode: int) -> int | None:
+    """A descriptor of a process' namespace; ``None`` where it cannot be opened, or is another one by now."""
+    try:
+        # Opened without being used first: below another root this name may be a link to anything.
+        handle = os.open(f"ns/{kind}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.fd)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(handle)
+        if status.st_ino != inode or status.st_dev != _device():
+            return None
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
 
 
 def _related(fd: int, request: int) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsinspect.capabilities import all_of
-from nsinspect.model import Container, Model
+from nsinspect.model import Container, Model, innermost
 from nsinspect.procfs import Status
 from nsinspect.snapshot import Process, Snapshot
 
@@ -39,15 +39,12 @@ class Power:
 
 def powers(snapshot: Snapshot, model: Model) -> tuple[Power, ...]:
     """Every process of the host by pid, each followed by those of its threads whose capabilities or uid differ."""
-    innermost: dict[int, Container] = {}
-    # Of a container and one inside it, the one inside has fewer processes.
-    for container in sorted(model.containers, key=lambda one: -len(one.pids)):
-        innermost.update(dict.fromkeys(container.pids, container))
+    around_it = innermost(model.containers)
     inits = {process.pid: process.status for process in snapshot.processes}
     last = snapshot.host.cap_last_cap
     found = []
     for process in sorted(snapshot.processes):
-        around = innermost.get(process.pid)
+        around = around_it.get(process.pid)
         init = inits.get(around.init.pid) if around else None
         found.append(_power(snapshot, process, process.pid, process.comm, process.status, around, init, last))
         for thread in snapshot.threads.get(process.pid, ()):

@@ -47,7 +47,8 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """How init is confined.  ``None`` is unknown, or not offered by this kernel."""
+    """How init is confined.  ``None`` is unknown, or not offered by this kernel.  ``root_uid``: the host's uid of root
+    inside, ``None`` also where root is not mapped."""
 
     privileged: bool | None
     privileged_why: tuple[str, ...]
@@ -57,12 +58,21 @@ class Security:
     host_user_namespace: bool | None
     uid_map: tuple[IdMapLine, ...] | None
     gid_map: tuple[IdMapLine, ...] | None
+    root_uid: int | None
     read_only_rootfs: bool | None
     masked_paths: bool | None
 
 
-def capabilities(init: Process, members: Iterable[Process], *, default: int | None, full: int | None) -> Capabilities:
-    """Init's sets, and the members that differ from them.  ``default`` is the engine's, ``full`` :func:`full_set`."""
+def capabilities(
+    init: Process,
+    members: Iterable[Process],
+    *,
+    default: int | None,
+    full: int | None,
+    host_user: int | None = None,
+) -> Capabilities:
+    """Init's sets, and the members that differ from them.  ``default`` is the engine's, ``full`` :func:`full_set`,
+    ``host_user`` the inode of the host's user namespace."""
     status = init.status
     if status is None:
         return Capabilities(
@@ -86,14 +96,26 @@ def capabilities(init: Process, members: Iterable[Process], *, default: int | No
         dropped=None if default is None else default & ~status.cap_bnd,
         everything=None if full is None else status.cap_bnd & full == full,
         outliers=tuple(
-            outlier for member in members if member.status and (outlier := _outlier(member, member.status, status))
+            outlier
+            for member in members
+            if member.status
+            and (outlier := _outlier(member, member.status, status, relative=_relative(member, init, host_user)))
         ),
     )
 
 
-def _outlier(member: Process, its: Status, inits: Status) -> Outlier | None:
+def _relative(member: Process, init: Process, host_user: int | None) -> bool:
+    """Whether its capabilities count in a user namespace that is neither init's nor the host's, one made inside."""
+    user = member.namespaces.user
+    return None not in (user, host_user) and user not in (init.namespaces.user, host_user)
+
+
+def _outlier(member: Process, its: Status, inits: Status, *, relative: bool) -> Outlier | None:
     usable, normal = its.cap_eff | its.cap_prm, inits.cap_eff | inits.cap_prm
     bounding_extra = its.cap_bnd & ~inits.cap_bnd
+    if relative:
+        # Over what init's capabilities are about it has no power at all.
+        usable = bounding_extra = 0
     # A zombie has no power left and says so with empty sets; that is no difference worth a line.
     if member.state in "ZX" or (usable == normal and not bounding_extra):
         return None
@@ -133,6 +155,7 @@ def security(
         host_user_namespace=host_user_namespace,
         uid_map=confinement.uid_map if confinement else None,
         gid_map=confinement.gid_map if confinement else None,
+        root_uid=0 if host_user_namespace else outside(confinement.uid_map if confinement else None, 0),
         read_only_rootfs=_read_only_root(mounts),
         masked_paths=_masked(mounts),
     )
@@ -172,6 +195,14 @@ def _privileged(
         return True, tuple(yes for _, yes, _ in facts)
     restraints = tuple(no for lifted, _, no in facts if lifted is False)
     return (False if restraints else None), restraints
+
+
+def outside(id_map: Iterable[IdMapLine] | None, inside: int) -> int | None:
+    """The host's number for an id of a user namespace; ``None`` where it has none, or that is unknown."""
+    for line in id_map or ():
+        if line.inside <= inside < line.inside + line.length:
+            return line.outside + inside - line.inside
+    return None
 
 
 def unconfined(label: bytes | None) -> bool:

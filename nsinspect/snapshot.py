@@ -14,6 +14,7 @@ from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.namespaces import Holder, Kin, Namespaces
 from nsinspect.procfs import CgroupLine, IdMapLine, Mount, Status
+from nsinspect.procnet import Links, Network
 
 VERSION = 1
 
@@ -59,6 +60,18 @@ class Thread(NamedTuple):
     comm: bytes
     state: str
     status: Status | None
+    namespaces: Namespaces
+    lsm_label: bytes | None
+    label_known: bool
+
+
+class Member(NamedTuple):
+    """More about a process of a container, read where somebody looks closely.  ``executable``: the target of its
+    ``exe`` link, ``None`` where it has none or it could not be read."""
+
+    executable: bytes | None
+    lsm_label: bytes | None
+    label_known: bool
 
 
 class Confinement(NamedTuple):
@@ -84,7 +97,8 @@ NO_LINEAGE = Lineage({}, ())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The machine.  ``namespaces`` are those of PID 1 (of kthreadd where PID 1's may not be read)."""
+    """The machine.  ``namespaces`` are those of PID 1 (of kthreadd where PID 1's may not be read).  ``uptime``: seconds
+    since boot when its processes began to be read, on the clock of their start times."""
 
     hostname: str | None
     boot_id: str | None
@@ -93,6 +107,7 @@ class HostFacts:
     memory_bytes: int | None
     cap_last_cap: int | None
     boot_time: float | None
+    uptime: float | None
     namespaces: Namespaces
     capabilities: int | None
 
@@ -105,6 +120,10 @@ class Snapshot:
     of every container and all its ancestors.  ``claims`` are the containers that state files tell of, and
     ``declarations``, by (runtime, container id), what they say of those that run.  ``vanished`` counts
     processes and cgroups that went away while they were read.
+
+    What is read only where somebody looks closely, and empty elsewhere: ``threads`` and ``members`` by pid,
+    ``networks`` by pid of the process through which each was seen, ``links`` by inode of the network namespace, and
+    ``sockets``, by pid, the inodes of those that a process holds (``None``: could not be read).
     """
 
     version: int = VERSION
@@ -119,6 +138,10 @@ class Snapshot:
     declarations: Mapping[tuple[str, str], Declaration]
     lineage: Lineage = NO_LINEAGE
     threads: Mapping[int, tuple[Thread, ...]] = field(default_factory=dict)
+    members: Mapping[int, Member] = field(default_factory=dict)
+    networks: Mapping[int, Network] = field(default_factory=dict)
+    links: Mapping[int, Links] = field(default_factory=dict)
+    sockets: Mapping[int, frozenset[int] | None] = field(default_factory=dict)
     users: Mapping[int, str] = field(default_factory=dict)
     issues: tuple[Issue, ...] = ()
     vanished: int = field(default=0)

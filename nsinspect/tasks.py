@@ -1,47 +1,103 @@
-"""Threads of processes: ``/proc/<pid>/task/<tid>/status``.
+"""Processes looked at closely: the program each runs, and its threads one by one.
 
-A thread may have dropped, raised or left behind what its process shows.  Read only for who asks about capabilities.
+A thread may have dropped, raised or left behind what its process shows.  More than a list of containers needs, so it
+is read only for who asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from nsinspect import procfs
 from nsinspect.errors import KernelError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Directory, Roots
-from nsinspect.snapshot import Process, Thread
+from nsinspect.namespaces import Namespaces
+from nsinspect.snapshot import Member, Process, Thread
+
+T = TypeVar("T")
+
+Again = Callable[[Directory, Process], Directory]
+"""Pins a process that was read before.  Raises ``Vanished`` when its pid is another's now."""
+
+Links = Callable[[Directory, int], Namespaces]
+"""The namespaces that the links below the directory of a process, or of a thread of it, lead to."""
 
 
-def threads(
-    asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Callable[[Directory, Process], Directory]
-) -> dict[int, tuple[Thread, ...]]:
-    """By pid, the threads besides the leader; a process without any is not in it.  ``again`` pins a process that was
-    read before, and raises ``Vanished`` when its pid is another's now."""
-    found: dict[int, tuple[Thread, ...]] = {}
+def each(
+    asker: Forgiving,
+    roots: Roots,
+    processes: Iterable[Process],
+    again: Again,
+    look: Callable[[Directory, Process], T],
+) -> dict[int, T]:
+    """By pid, what a look at each gives; one that goes away is counted, one that refuses is complained of."""
+    found: dict[int, T] = {}
     with Directory.root(roots.procfs) as proc:
         for process in processes:
             try:
-                with again(proc, process) as directory, directory.open("task") as tasks:
-                    tids = sorted(int(name) for name in tasks.entries() if name.isdigit() and int(name) != process.pid)
-                    its = [thread for tid in tids if (thread := _thread(asker, tasks, tid, process.pid)) is not None]
+                with again(proc, process) as directory:
+                    found[process.pid] = look(directory, process)
             except Vanished:
                 asker.vanished += 1
             except KernelError as error:
                 asker.complain(error, process.pid)
-            else:
-                if its:
-                    found[process.pid] = tuple(its)
     return found
 
 
-def _thread(asker: Forgiving, tasks: Directory, tid: int, pid: int) -> Thread | None:
+def threads(
+    asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again, links: Links
+) -> dict[int, tuple[Thread, ...]]:
+    """By pid, the threads besides the leader; a process without any is not in it."""
+
+    def look(directory: Directory, process: Process) -> tuple[Thread, ...]:
+        with directory.open("task") as tasks:
+            tids = sorted(int(name) for name in tasks.entries() if name.isdigit() and int(name) != process.pid)
+            return tuple(found for tid in tids if (found := _thread(asker, tasks, tid, process.pid, links)) is not None)
+
+    return {pid: its for pid, its in each(asker, roots, processes, again, look).items() if its}
+
+
+def members(asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again) -> dict[int, Member]:
+    """By pid, which program it runs and how it is labelled."""
+
+    def look(directory: Directory, process: Process) -> Member:
+        return Member(_executable(asker, directory, process.pid), *label(asker, directory, process.pid))
+
+    return each(asker, roots, processes, again, look)
+
+
+def label(asker: Forgiving, directory: Directory, pid: int) -> tuple[bytes | None, bool]:
+    """The security module's label, and whether that is known: no label is an answer too."""
+    try:
+        return directory.parsed("attr/current", directory.read_rendered("attr/current"), procfs.parse_label), True
+    except Vanished:
+        raise
+    except KernelError as error:
+        asker.complain(error, pid)
+        return None, False
+
+
+def _executable(asker: Forgiving, directory: Directory, pid: int) -> bytes | None:
+    """The link's text alone: what it leads to is in the hands of a container."""
+    try:
+        return directory.readlink(b"exe")
+    except Vanished:
+        raise
+    except KernelError as error:
+        asker.complain(error, pid)
+        return None
+
+
+def _thread(asker: Forgiving, tasks: Directory, tid: int, pid: int, links: Links) -> Thread | None:
     try:
         with tasks.open(str(tid)) as directory:
             stat = asker.fact(directory, "stat", procfs.parse_stat, pid)
             status = asker.fact(directory, "status", procfs.parse_status, pid)
+            if stat is None:
+                return None
+            return Thread(tid, stat.comm, stat.state, status, links(directory, pid), *label(asker, directory, pid))
     except Vanished:
         asker.vanished += 1
         return None
-    return None if stat is None else Thread(tid, stat.comm, stat.state, status)

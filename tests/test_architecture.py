@@ -15,10 +15,10 @@ import nsinspect
 PACKAGE = Path(nsinspect.__file__).parent
 LONGEST_MODULE = 500
 
-RECORDS = {"procfs", "cgroupfs", "namespaces", "capabilities", "declarations"}
+RECORDS = {"procfs", "procnet", "cgroupfs", "namespaces", "capabilities", "declarations"}
 FACTS = RECORDS | {"snapshot"}
 MEANING = {"model", "limits", "security", "grouping"}
-ABOUT = {"drift", "locate", "membership", "mounts", "powers", "shares"}
+ABOUT = {"drift", "findings", "locate", "membership", "mounts", "networks", "powers", "shares"}
 
 # Module (or the package it is in) -> the modules of ours it may import.  Facts flow down this table, never up.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "safe": set(),
     "kernfs": {"errors"},
     "procfs": {"errors"},
+    "procnet": {"errors", "procfs"},
     "namespaces": {"errors"},
     "capabilities": set(),
     "declarations": {"cgroupfs"},
@@ -43,10 +44,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "users": set(),
     "mounts": {"procfs"},
     "tasks": {"errors", "kernfs", "forgiving"} | FACTS,
+    "sockets": {"errors", "kernfs", "forgiving", "tasks"} | FACTS,
+    "netns": {"errors", "kernfs", "forgiving", "nsfs", "tasks"} | FACTS,
+    "hostfacts": {"errors", "kernfs", "forgiving", "grouping", "host"} | FACTS,
     "membership": {"model"} | FACTS,
     "powers": {"model"} | FACTS,
+    "findings": {"model", "security"} | FACTS,
+    "networks": {"model"} | FACTS,
     "cgroupwalk": {"errors", "kernfs", "grouping", "forgiving"} | FACTS,
     "collect": {
+        "hostfacts",
+        "netns",
+        "sockets",
         "users",
         "tasks",
         "nsfs",
@@ -54,7 +63,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "kernfs",
         "statefiles",
-        "host",
         "runtimes",
         "grouping",
         "forgiving",
@@ -68,9 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lookup": {"errors", "model", "declarations"},
     "locate": {"model"} | FACTS,
     "fields": {"fields"} | ABOUT | MEANING | FACTS,
-    "views": {"", "fields", "mounts", "safe", "views", "locate", "membership", "powers", "drift", "shares"}
-    | MEANING
-    | FACTS,
+    "views": {"", "fields", "safe", "views"} | ABOUT | MEANING | FACTS,
     "serve": {"", "errors", "statefiles", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
     "cli": {
         "cli",
@@ -82,8 +88,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "model",
         "snapshot",
         "fields",
+        "findings",
         "lookup",
         "locate",
+        "networks",
         "capabilities",
         "membership",
         "namespaces",
@@ -97,7 +105,15 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Third party -> the only modules that know it.
 ONLY_IN = {
     "click": {"cli.common", "cli.reading", "cli.serving"},
-    "rich": {"views.capslist", "views.nslist", "views.table", "views.page", "views.report", "views.words"},
+    "rich": {
+        "views.capslist",
+        "views.netlist",
+        "views.nslist",
+        "views.table",
+        "views.page",
+        "views.report",
+        "views.words",
+    },
     "psutil": {"host"},
     "pyroute2": {"netns"},
     "prometheus_client": {"serve.app"},
@@ -113,11 +129,12 @@ WORLD = {
     "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
     "threading": {"serve.scraper", "users"},
     "logging": {"serve.daemon", "serve.lending", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
-    "ctypes": {"statefiles"},
-    "sys": {"cli", "cli.common", "cli.reading"},
+    "ctypes": {"netns", "statefiles"},
+    "sys": {"cli", "cli.common", "cli.reading", "netns"},
     "shutil": {"cli.common"},
+    "subprocess": {"netns"},
     "io": {"views.words"},
-    **{module: set[str]() for module in ("pathlib", "subprocess", "glob", "random")},
+    **{module: set[str]() for module in ("pathlib", "glob", "random")},
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nsinspect import kernfs
-from nsinspect.collect import _Collector, collect
+from nsinspect.collect import Collector, collect
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.model import build
 from nsinspect.namespaces import UNKNOWN
@@ -48,7 +48,7 @@ def test_a_process_that_exits_at_any_moment_of_a_scan_is_dropped_and_counted():
     """A thousand processes die before each of the calls that read them, and none raises or half appears."""
     outcomes = set()
     for number in range(1000):
-        collector = _Collector(Roots())
+        collector = Collector(Roots())
         moment = number % 16 + 1
         with (
             child() as pid,
@@ -66,7 +66,7 @@ def test_a_process_that_exits_at_any_moment_of_a_scan_is_dropped_and_counted():
 
 def test_a_zombie_is_a_process_without_namespaces():
     """Its links are gone, its status is not: that is no failure."""
-    collector = _Collector(Roots())
+    collector = Collector(Roots())
     with child() as pid, Directory.root("/proc") as proc:
         os.kill(pid, signal.SIGKILL)
         while b") Z " not in Path(f"/proc/{pid}/stat").read_bytes():

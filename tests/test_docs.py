@@ -25,7 +25,7 @@ def test_generated_files_are_up_to_date():
 
 def test_every_field_has_a_key_and_a_help_of_its_own():
     """No two rows share a key, and no help text was pasted."""
-    for rows in (fields.HOST, fields.CONTAINER, fields.NAMESPACE_ROWS, fields.POWER):
+    for rows in (fields.HOST, fields.CONTAINER, fields.NAMESPACE_ROWS, fields.NETWORK, fields.FINDING, fields.POWER):
         keys, helps = [row.key for row in rows], [row.help for row in rows]
         assert len(keys) == len(set(keys))
         assert len(helps) == len(set(helps))

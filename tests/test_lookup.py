@@ -30,7 +30,7 @@ def process(pid: int, lines: str) -> Process:
 def model() -> Model:
     """Five containers of two engines on a hybrid host."""
     names = {WEB: "web", DB: "db", LIKE_A_PREFIX: "ffff", LIKE_AN_ID: DB}
-    facts = ("hostname", "boot_id", "kernel", "cpus_online", "memory_bytes", "cap_last_cap", "boot_time")
+    facts = ("hostname", "boot_id", "kernel", "cpus_online", "memory_bytes", "cap_last_cap", "boot_time", "uptime")
     return build(
         Snapshot(
             captured_at=0.0,

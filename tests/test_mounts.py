@@ -179,7 +179,7 @@ def container_with(*more: Mount) -> tuple[Snapshot, Container]:
 def shown(*more: Mount) -> str:
     """The page of that container."""
     snapshot, container = container_with(*more)
-    return page.show_page(build(snapshot), container, (), width=None, colour=False)
+    return page.show_page(build(snapshot), container, None, (), (), width=None, colour=False)
 
 
 def test_the_page_says_what_matters_first():
@@ -193,7 +193,7 @@ def test_hostile_points_reach_neither_terminal_nor_json():
     hostile = mount("/srv", "/\x1b[31m\n")
     assert all(line.isprintable() for line in shown(hostile).splitlines())
     snapshot, container = container_with(hostile)
-    found: dict[str, Any] = json.loads(document.show_document(build(snapshot), container, ()))
+    found: dict[str, Any] = json.loads(document.show_document(build(snapshot), container, None, (), ()))
     assert [one["point"] for one in found["container"]["mounts"]] == ["/\\x1b[31m\\x0a"]
 
 
@@ -205,11 +205,13 @@ def test_a_mount_table_that_could_not_be_read_is_unknown_and_not_empty():
     }
     unknown = build(dataclasses.replace(snapshot, confinements=confinements))
     same = next(one for one in unknown.containers if one.id == container.id)
-    found: dict[str, Any] = json.loads(document.show_document(unknown, same, ()))
+    found: dict[str, Any] = json.loads(document.show_document(unknown, same, None, (), ()))
 
     assert found["container"]["mounts"] is None
     assert found["container"]["security"]["masked_paths"] is None
-    assert "unknown: its mounts could not be read" in page.show_page(unknown, same, (), width=None, colour=False)
+    assert "unknown: its mounts could not be read" in page.show_page(
+        unknown, same, None, (), (), width=None, colour=False
+    )
 
 
 def test_its_own_mounts_seen_again_through_the_hosts_root_are_no_news():

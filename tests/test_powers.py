@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from nsinspect import nsfs, tasks
 from nsinspect.capabilities import OLDEST_FULL_SET, mask_of
 from nsinspect.cli import cli
-from nsinspect.collect import Depth, _Collector, collect
+from nsinspect.collect import Closely, Collector, collect
 from nsinspect.kernfs import Roots
 from nsinspect.model import build
 from nsinspect.powers import Power, having, powers
@@ -26,10 +26,17 @@ ROOT = str(HERE / "fixtures/hosts/docker-hybrid")
 ADMIN = mask_of(["SYS_ADMIN"])
 
 
+def closer(roots: Roots) -> Snapshot:
+    """A host with the threads of all its processes."""
+    collector = Collector(roots)
+    snapshot, _ = collector.run()
+    return collector.closer(snapshot, Closely(threads=[process.pid for process in snapshot.processes]))
+
+
 @pytest.fixture(scope="module")
 def snapshot() -> Snapshot:
     """A bundled host: web adds NET_ADMIN and drops SETPCAP, agent has all, and web has a worker with none."""
-    return collect(Roots(root=ROOT), Depth(threads=True))
+    return closer(Roots(root=ROOT))
 
 
 def of(snapshot: Snapshot) -> dict[tuple[int, int], Power]:
@@ -47,7 +54,8 @@ def with_thread(snapshot: Snapshot, pid: int, **changes: object) -> Snapshot:
     process = next(one for one in snapshot.processes if one.pid == pid)
     assert process.status
     state = str(changes.pop("state", "S"))
-    thread = Thread(pid + 90_000, b"worker", state, process.status._replace(**changes))  # type: ignore[arg-type]
+    status = process.status._replace(**changes)  # type: ignore[union-attr, arg-type]
+    thread = Thread(pid + 90_000, b"worker", state, status, process.namespaces, None, True)
     return dataclasses.replace(snapshot, threads={pid: (thread,)})
 
 
@@ -168,7 +176,7 @@ def test_threads_of_this_process_are_read():
     thread = threading.Thread(target=stop.wait)
     thread.start()
     try:
-        snapshot = collect(Roots(), Depth(threads=True))
+        snapshot = closer(Roots())
     finally:
         stop.set()
         thread.join()
@@ -184,10 +192,10 @@ def test_hostile_names_do_not_reach_the_terminal(snapshot: Snapshot):
 def test_threads_of_the_next_process_of_a_pid_are_not_this_ones():
     """What is read later is read of the same process, or not at all; namespaces' holders too."""
     mine = next(one for one in collect(Roots()).processes if one.pid == os.getpid())
-    collector = _Collector(Roots())
+    collector = Collector(Roots())
     before_it = (mine._replace(starttime=mine.starttime - 1),)
 
-    assert tasks.threads(collector, Roots(), before_it, collector.again) == {}
+    assert tasks.threads(collector, Roots(), before_it, collector.again, collector.namespaces) == {}
     lineage = nsfs.lineage(collector, Roots(), before_it, (), collector.again, descriptors=True)
     assert (lineage.kin, lineage.holders) == ({}, ())
     assert collector.vanished == 2

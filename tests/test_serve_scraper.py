@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nsinspect import collect as collecting
-from nsinspect import forgiving, kernfs, testimony
+from nsinspect import forgiving, hostfacts, kernfs, testimony
 from nsinspect.errors import Denied, RootError
 from nsinspect.fields.scrape import Scrape
 from nsinspect.grouping import Grouping
@@ -211,7 +211,7 @@ def test_cgroups_that_hang_make_no_number_up(stuck: Callable[[object, str], Stuc
     """What did not come is no sample; when it comes again so does everything."""
     one = scraper()
     whole = samples(one.scrape(30))
-    hanging = stuck(collecting._Collector, "cgroups")
+    hanging = stuck(collecting.Collector, "cgroups")
     scrape = one.scrape(1)
 
     assert failed(scrape) >= {"cgroups"}
@@ -238,7 +238,7 @@ def test_a_part_that_hangs_leaves_time_for_those_after_it(
         return real(snapshot, grouping)
 
     monkeypatch.setattr(scraping, "build", as_on_a_big_host)
-    stuck(collecting._Collector, "cgroups")
+    stuck(collecting.Collector, "cgroups")
     scrape = one.scrape(1)
 
     assert failed(scrape) == {"cgroups"}
@@ -248,7 +248,7 @@ def test_a_part_that_hangs_leaves_time_for_those_after_it(
 def test_processes_that_hang_leave_no_model_and_say_so(stuck: Callable[[object, str], Stuck]):
     """Without processes there is nothing to tell but that; what was never begun is no success."""
     one = scraper()
-    hanging = stuck(collecting._Collector, "seen")
+    hanging = stuck(collecting.Collector, "seen")
     late = one.scrape(0.2)
     again = one.scrape(0.2)
 
@@ -280,8 +280,8 @@ def boom(*_: object, **__: object) -> object:
     [
         pytest.param(testimony, "claims", "state_files", id="claims"),
         pytest.param(testimony, "declarations", "state_files", id="declarations"),
-        pytest.param(collecting._Collector, "closer_look", "confinement", id="confinement"),
-        pytest.param(collecting._Collector, "cgroups", "cgroups", id="cgroups"),
+        pytest.param(collecting.Collector, "closer_look", "confinement", id="confinement"),
+        pytest.param(collecting.Collector, "cgroups", "cgroups", id="cgroups"),
         pytest.param(scraping, "build", "model", id="model"),
     ],
 )
@@ -319,7 +319,7 @@ def test_processes_that_fail_are_all_that_is_told(error: Exception, monkeypatch:
 
     one = scraper()
     with monkeypatch.context() as broken:
-        broken.setattr(collecting._Collector, "seen", fails)
+        broken.setattr(collecting.Collector, "seen", fails)
         scrape = one.scrape(30)
 
     assert scrape.model is None
@@ -352,10 +352,10 @@ def test_what_is_left_behind_may_complain_while_others_count(
     stuck: Callable[[object, str], Stuck], monkeypatch: pytest.MonkeyPatch
 ):
     """A part that was given up comes back in the very moment when issues are gathered: nothing breaks."""
-    collectors: list[collecting._Collector] = []
+    collectors: list[collecting.Collector] = []
     left, told = threading.Event(), threading.Event()
 
-    def late(self: collecting._Collector, *_: object) -> object:
+    def late(self: collecting.Collector, *_: object) -> object:
         for pid in (8, 9):
             self.complain(Denied(f"/proc/{pid}/mountinfo", "before"), pid)
         collectors.append(self)
@@ -371,8 +371,8 @@ def test_what_is_left_behind_may_complain_while_others_count(
         assert told.wait(30)
         return real(*facts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collecting._Collector, "closer_look", late)
-    monkeypatch.setattr(collecting._Collector, "say_if_narrowed", lambda *_: None)
+    monkeypatch.setattr(collecting.Collector, "closer_look", late)
+    monkeypatch.setattr(hostfacts, "narrowed", lambda *_: [])
     monkeypatch.setattr(forgiving, "Issue", while_gathered)
     try:
         scrape = scraper().scrape(1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -14,8 +15,9 @@ from nsinspect import __version__
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
     from nsinspect.model import Container, Model
-    from nsinspect.snapshot import Issue, Snapshot
+    from nsinspect.snapshot import Issue
 
+T = TypeVar("T")
 FOUND, USAGE, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 2, 3, 4, 5, 6
 _ALIASES = {"ls": "list", "ps": "list"}
 
@@ -55,20 +57,38 @@ all_option = click.option(
 )
 
 
-def look(roots: Roots, **depth: bool) -> tuple[Snapshot, Model]:
-    """A snapshot as deep as :class:`nsinspect.collect.Depth` says, and what it means."""
-    from nsinspect.collect import Depth, collect
-    from nsinspect.errors import RootError
-    from nsinspect.model import build
+class Looked:
+    """What a look at a host gave; ends the program where there is no host to look at.
 
-    wanted = Depth(**depth)
-    try:
-        snapshot = collect(roots, wanted)
-        return snapshot, build(snapshot, isolates=wanted.isolates)
-    except RootError as error:
-        from nsinspect import safe
+    ``depth`` is that of :class:`nsinspect.collect.Depth`.
+    """
 
-        fail(safe.text(str(error)), CANNOT_LOOK)
+    def __init__(self, roots: Roots, **depth: bool) -> None:
+        from nsinspect.collect import Collector, Depth
+        from nsinspect.model import build
+
+        self._collector = Collector(roots, Depth(**depth))
+        self.snapshot, grouping = self._or_end(self._collector.run)
+        self.model = build(self.snapshot, grouping)
+
+    def closer(self, **wanted: Any) -> None:
+        """Look closely at some processes; ``wanted`` is that of :class:`nsinspect.collect.Closely`."""
+        from nsinspect.collect import Closely
+        from nsinspect.model import with_issues_of
+
+        self.snapshot = self._or_end(lambda: self._collector.closer(self.snapshot, Closely(**wanted)))
+        self.model = with_issues_of(self.model, self.snapshot)
+
+    @staticmethod
+    def _or_end(work: Callable[[], T]) -> T:
+        from nsinspect.errors import RootError
+
+        try:
+            return work()
+        except RootError as error:
+            from nsinspect import safe
+
+            fail(safe.text(str(error)), CANNOT_LOOK)
 
 
 def find(model: Model, wanted: str) -> Container:

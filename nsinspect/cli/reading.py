@@ -10,6 +10,7 @@ import click
 from nsinspect.cli.common import (
     FOUND,
     NOT_FOUND,
+    Looked,
     all_option,
     cli,
     colour,
@@ -17,7 +18,6 @@ from nsinspect.cli.common import (
     fail,
     find,
     json_option,
-    look,
     strict_option,
     width,
     write,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def list_command(roots: Roots, isolates: bool, as_json: bool, strict: bool) -> None:
     """Show which containers run here, how confined and how limited.  Also: ls, ps."""
-    _, model = look(roots, isolates=isolates)
+    model = Looked(roots, isolates=isolates).model
     if as_json:
         from nsinspect.views import document
 
@@ -64,17 +64,30 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
 
     CONTAINER is a name, a unique id prefix (4 or more characters), NAMESPACE/POD/CONTAINER, a cgroup path or pid:N.
     """
+    from nsinspect.findings import findings
     from nsinspect.model import issues_about
+    from nsinspect.networks import network_of, networks
 
     if engine and as_json:
         raise click.UsageError("--as and --json are two answers: ask for one")
-    _, model = look(roots, isolates=True)
-    found = find(model, container)
+    looked = Looked(roots, isolates=True)
+    found = find(looked.model, container)
+    namespace = found.namespaces["net"]
+    beside = () if namespace is None else namespace.shared_with
+    looked.closer(
+        threads=found.pids,
+        members=found.pids,
+        networks=(found.init.pid,),
+        sockets=(*found.pids, *(pid for one in looked.model.containers if one.id in beside for pid in one.pids)),
+    )
+    model = looked.model
+    network = network_of(found, networks(looked.snapshot, model))
+    standing_out = tuple(one for one in findings(looked.snapshot, model) if one.container == found.id)
     issues = issues_about(model, found)
     if as_json:
         from nsinspect.views import document
 
-        write(document.show_document(model, found, issues))
+        write(document.show_document(model, found, network, standing_out, issues))
     elif engine:
         from nsinspect.views import flags
 
@@ -82,7 +95,7 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
     else:
         from nsinspect.views import page
 
-        write(page.show_page(model, found, issues, width=width(), colour=colour()))
+        write(page.show_page(model, found, network, standing_out, issues, width=width(), colour=colour()))
     end(issues, strict)
 
 
@@ -93,7 +106,7 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
 @click.pass_obj
 def drift_command(roots: Roots, container: str | None, as_json: bool, strict: bool) -> None:
     """Compare what was declared with what the kernel enforces, of one container or all.  Exits 1 when they differ."""
-    _, model = look(roots, isolates=False)
+    model = Looked(roots).model
     wanted = model.containers if container is None else (find(model, container),)
     if as_json:
         from nsinspect.views import document
@@ -118,8 +131,9 @@ def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool
     from nsinspect.locate import locate
     from nsinspect.model import issues_of
 
-    snapshot, model = look(roots, isolates=True)
-    found = [located for pid in pids if (located := locate(snapshot, model, pid)) is not None]
+    looked = Looked(roots, isolates=True)
+    model = looked.model
+    found = [located for pid in pids if (located := locate(looked.snapshot, model, pid)) is not None]
     issues = issues_of(model.issues, pids)
     if as_json:
         from nsinspect.views import document
@@ -148,8 +162,9 @@ def ns_command(
     """Show every namespace: its processes, its containers, its owner, and what keeps it."""
     from nsinspect.membership import memberships
 
-    snapshot, model = look(roots, lineage=True, descriptors=descriptors, limits=False)
-    found = [one for one in memberships(snapshot, model) if not kinds or one.kind in kinds]
+    looked = Looked(roots, lineage=True, descriptors=descriptors, limits=False)
+    model = looked.model
+    found = [one for one in memberships(looked.snapshot, model) if not kinds or one.kind in kinds]
     if as_json:
         from nsinspect.views import document
 
@@ -182,8 +197,10 @@ def caps_command(
         wanted = mask_of(has)
     except ValueError as error:
         raise click.UsageError(f"--has: {error}") from error
-    snapshot, model = look(roots, threads=True, limits=False)
-    found = powers(snapshot, model)
+    looked = Looked(roots, limits=False)
+    looked.closer(threads=(process.pid for process in looked.snapshot.processes))
+    model = looked.model
+    found = powers(looked.snapshot, model)
     if container is not None:
         its = find(model, container)
         found = tuple(one for one in found if one.pid in its.pids)
@@ -201,3 +218,70 @@ def caps_command(
 
         write(capslist.caps_table(model, found, width=width(), colour=colour()))
     end(model.issues, strict)
+
+
+@cli.command("net")
+@click.argument("container", required=False)
+@json_option
+@strict_option
+@click.pass_obj
+def net_command(roots: Roots, container: str | None, as_json: bool, strict: bool) -> None:
+    """Show what listens where, and where interfaces lead, by network namespace.
+
+    Interfaces' addresses and the other ends of veth pairs need root.  CONTAINER is named as in `show`.
+    """
+    from nsinspect.networks import network_of, networks
+
+    looked = Looked(roots, limits=False)
+    its = None if container is None else find(looked.model, container)
+    known = [process.pid for process in looked.snapshot.processes if process.namespaces.net is not None]
+    # Of those whose namespace we may not know, one is enough of each container, and PID 1 of the host.
+    first = [one.init.pid for one in looked.model.containers]
+    first += [1] if looked.snapshot.host.namespaces.net is None else []
+    everybody = [process.pid for process in looked.snapshot.processes]
+    looked.closer(networks=(*known, *first), sockets=everybody, links=True)
+    model = looked.model
+    found = networks(looked.snapshot, model)
+    if its is not None:
+        network = network_of(its, found)
+        found = () if network is None else (network,)
+    if as_json:
+        from nsinspect.views import document
+
+        write(document.net_document(model, found, model.issues))
+    else:
+        from nsinspect.views import netlist
+
+        write(netlist.net_list(model, found, width=width(), colour=colour()))
+    end(model.issues, strict)
+
+
+@cli.command("findings")
+@click.argument("container", required=False)
+@json_option
+@strict_option
+@click.pass_obj
+def findings_command(roots: Roots, container: str | None, as_json: bool, strict: bool) -> None:
+    """Show which processes and threads stand out in containers, with what shows it.  Exits 1 when any does.
+
+    CONTAINER is named as in `show`.
+    """
+    from nsinspect.findings import findings
+
+    looked = Looked(roots, limits=False)
+    its = None if container is None else find(looked.model, container)
+    pids = [pid for one in looked.model.containers if its in (None, one) for pid in one.pids]
+    looked.closer(threads=pids, members=pids)
+    model = looked.model
+    found = [one for one in findings(looked.snapshot, model) if its is None or one.container == its.id]
+    if as_json:
+        from nsinspect.views import document
+
+        write(document.findings_document(model, found, model.issues))
+    else:
+        from nsinspect.views import report
+
+        write(report.findings_report(model, found, width=width(), colour=colour()))
+    end(model.issues, strict)
+    if found:
+        sys.exit(FOUND)

@@ -6,10 +6,24 @@ view makes both fit to be seen.
 """
 
 from nsinspect.fields.container import CONTAINER
+from nsinspect.fields.finding import FINDING
 from nsinspect.fields.host import HOST, PROCESS
 from nsinspect.fields.namespace import NAMESPACE_ROWS
+from nsinspect.fields.network import NETWORK
 from nsinspect.fields.power import POWER
 from nsinspect.fields.row import Field, Metric
 from nsinspect.fields.scrape import SCRAPE, Scrape
 
-__all__ = ["CONTAINER", "HOST", "NAMESPACE_ROWS", "POWER", "PROCESS", "SCRAPE", "Field", "Metric", "Scrape"]
+__all__ = [
+    "CONTAINER",
+    "FINDING",
+    "HOST",
+    "NAMESPACE_ROWS",
+    "NETWORK",
+    "POWER",
+    "PROCESS",
+    "SCRAPE",
+    "Field",
+    "Metric",
+    "Scrape",
+]

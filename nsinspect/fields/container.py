@@ -271,6 +271,12 @@ CONTAINER: tuple[Field[Container], ...] = (
         "gids inside and outside",
         lambda c: shapes.id_map(c.security.gid_map),
     ),
+    Field(
+        "security.user_namespace.root_uid",
+        COUNT,
+        "the host's uid of root inside; null where it is not mapped",
+        lambda c: c.security.root_uid,
+    ),
     Field("security.read_only_rootfs", FLAG, "whether / is mounted read-only", lambda c: c.security.read_only_rootfs),
     Field(
         "security.masked_paths",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from nsinspect.cgroupfs import CpuList, Pressure, format_cpu_list
 from nsinspect.drift import Drift
 from nsinspect.model import Container, Namespace
 from nsinspect.mounts import visible
+from nsinspect.networks import Card, Listening
 from nsinspect.procfs import IdMapLine
 from nsinspect.security import Outlier
 
@@ -56,7 +58,38 @@ def namespace(one: Namespace | None) -> dict[str, object] | None:
     return {"inode": one.inode, "host": one.host, "shared_with": list(one.shared_with)}
 
 
-def evidence(pairs: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+def card(one: Card, counters: Iterable[str]) -> dict[str, object]:
+    """An interface: its counters, and its link where netlink was asked."""
+    link = one.link
+    return {
+        "name": one.name,
+        **{name: None if one.counted is None else getattr(one.counted, name) for name in counters},
+        "link": link
+        and {
+            "ifindex": link.ifindex,
+            "kind": link.kind,
+            "state": link.state,
+            "mac": link.mac,
+            "mtu": link.mtu,
+            "addresses": list(link.addresses),
+            "peer": one.peer and asdict(one.peer),
+        },
+    }
+
+
+def listening(one: Listening) -> dict[str, object]:
+    """A socket that waits."""
+    return {
+        "protocol": one.socket.protocol,
+        "address": one.socket.address,
+        "port": one.socket.port,
+        "every_address": one.everywhere,
+        "pids": None if one.pids is None else list(one.pids),
+        "containers": None if one.containers is None else list(one.containers),
+    }
+
+
+def evidence(pairs: Iterable[tuple[str, str | bytes]]) -> list[dict[str, str | bytes]]:
     """What says so, and what it says."""
     return [{"says": says, "what": what} for says, what in pairs]
 

@@ -122,13 +122,14 @@ def _names(value: object) -> list[str]:
 
 
 def _oci_namespaces(value: object) -> tuple[tuple[str, str], ...]:
-    """Types that are listed are private, or joined by path; those that are not are the parent's."""
+    """Types that are listed are private, or joined by path; those that are not are the parent's, which for an engine of
+    a person who is not root is a user namespace already: nothing was said of that one."""
     listed: dict[str, str] = {}
     for entry in value if isinstance(value, list) else ():
         kind = entry.get("type") if isinstance(entry, dict) else None
         if isinstance(kind, str):
             listed[_OCI_TYPES.get(kind, kind)] = "joined" if entry.get("path") else "private"
-    return tuple((kind, listed.get(kind, "host")) for kind in _TYPES)
+    return tuple((kind, listed.get(kind, "host")) for kind in _TYPES if kind != "user" or kind in listed)
 
 
 def _docker_namespaces(host: dict[str, object]) -> tuple[tuple[str, str], ...]:

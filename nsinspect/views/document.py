@@ -10,9 +10,11 @@ from nsinspect import fields, safe
 from nsinspect.fields import Field, schema
 from nsinspect.fields.schema import Schema
 from nsinspect.fields.shapes import timestamp
+from nsinspect.findings import Finding
 from nsinspect.locate import Located
 from nsinspect.membership import Membership
 from nsinspect.model import Container, Model
+from nsinspect.networks import Net
 from nsinspect.powers import Power
 from nsinspect.snapshot import FAILURES, Issue
 
@@ -26,9 +28,26 @@ def list_document(model: Model, containers: Iterable[Container]) -> str:
     return _document(model, {"containers": [_object(fields.CONTAINER, c) for c in containers]}, model.issues)
 
 
-def show_document(model: Model, container: Container, issues: Iterable[Issue]) -> str:
+def show_document(
+    model: Model, container: Container, network: Net | None, found: Iterable[Finding], issues: Iterable[Issue]
+) -> str:
     """What ``show --json`` prints."""
-    return _document(model, {"container": _object(fields.CONTAINER, container)}, issues)
+    content = {
+        "container": _object(fields.CONTAINER, container),
+        "network": network and _object(fields.NETWORK, network),
+        "findings": [_object(fields.FINDING, one) for one in found],
+    }
+    return _document(model, content, issues)
+
+
+def findings_document(model: Model, found: Iterable[Finding], issues: Iterable[Issue]) -> str:
+    """What ``findings --json`` prints."""
+    return _document(model, {"findings": [_object(fields.FINDING, one) for one in found]}, issues)
+
+
+def net_document(model: Model, nets: Iterable[Net], issues: Iterable[Issue]) -> str:
+    """What ``net --json`` prints."""
+    return _document(model, {"networks": [_object(fields.NETWORK, one) for one in nets]}, issues)
 
 
 def drift_document(model: Model, containers: Iterable[Container], issues: Iterable[Issue]) -> str:
@@ -109,6 +128,8 @@ def json_schema() -> Schema:
         "issues": schema.listed(issue),
     }
     container = {"$ref": "#/$defs/container"}
+    network = {"$ref": "#/$defs/network"}
+    findings = schema.listed({"$ref": "#/$defs/finding"})
     processes = schema.listed(_schema(fields.PROCESS))
     namespaces = schema.listed(_schema(fields.NAMESPACE_ROWS))
     drifts = _schema(row for row in fields.CONTAINER if row.key in _DRIFT_KEYS)
@@ -119,13 +140,22 @@ def json_schema() -> Schema:
         "description": 'A number, "max" (the kernel says there is no limit) and null (unknown) never look alike.',
         "oneOf": [
             {"description": "nsinspect list", **schema.exactly(**common, containers=schema.listed(container))},
-            {"description": "nsinspect show", **schema.exactly(**common, container=container)},
+            {
+                "description": "nsinspect show",
+                **schema.exactly(**common, container=container, network=schema.nullable(network), findings=findings),
+            },
             {"description": "nsinspect drift", **schema.exactly(**common, drift=schema.listed(drifts))},
             {"description": "nsinspect pid", **schema.exactly(**common, processes=processes)},
             {"description": "nsinspect ns", **schema.exactly(**common, namespaces=namespaces)},
+            {"description": "nsinspect net", **schema.exactly(**common, networks=schema.listed(network))},
+            {"description": "nsinspect findings", **schema.exactly(**common, findings=findings)},
             {"description": "nsinspect caps", **schema.exactly(**common, tasks=schema.listed(_schema(fields.POWER)))},
         ],
-        "$defs": {"container": _schema(fields.CONTAINER)},
+        "$defs": {
+            "container": _schema(fields.CONTAINER),
+            "finding": _schema(fields.FINDING),
+            "network": _schema(fields.NETWORK),
+        },
     }
 
 

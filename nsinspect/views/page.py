@@ -13,10 +13,12 @@ from rich.text import Text
 
 from nsinspect import safe, shares
 from nsinspect.cgroupfs import Limit, format_cpu_list
+from nsinspect.findings import Finding
 from nsinspect.limits import Bound
 from nsinspect.locate import Located
 from nsinspect.model import Container, Model
 from nsinspect.mounts import visible
+from nsinspect.networks import Net
 from nsinspect.security import Security
 from nsinspect.snapshot import Issue
 from nsinspect.views.words import (
@@ -28,8 +30,10 @@ from nsinspect.views.words import (
     console,
     drift_words,
     duration,
+    finding_words,
     full_name,
     limit,
+    listening_words,
     name_of,
     number,
     plain_capabilities,
@@ -38,8 +42,19 @@ from nsinspect.views.words import (
     text_of,
 )
 
+_SPANS_SHOWN = 3
 
-def show_page(model: Model, container: Container, issues: Sequence[Issue], *, width: int | None, colour: bool) -> str:
+
+def show_page(
+    model: Model,
+    container: Container,
+    network: Net | None,
+    found: Sequence[Finding],
+    issues: Sequence[Issue],
+    *,
+    width: int | None,
+    colour: bool,
+) -> str:
     """The page of ``show``: who is it, what can it do, what does it share, what may it use, what is odd."""
     screen = console(width, colour)
     for line in _who(model, container):
@@ -51,8 +66,9 @@ def show_page(model: Model, container: Container, issues: Sequence[Issue], *, wi
         ("Can do", _can_do(container)),
         ("Shares", _shares(model, container)),
         ("Sees", _sees(container)),
+        ("Listens", _listens(model, network)),
         ("May use", _may_use(container)),
-        ("Odd", _odd(container, issues)),
+        ("Odd", _odd(container, found, issues)),
     ):
         for index, line in enumerate(lines):
             grid.add_row(title if index == 0 else "", line)
@@ -119,6 +135,8 @@ def _can_do(container: Container) -> list[Text]:
         if found.effective is not None and found.effective != found.bounding:
             now = found.effective.bit_count()
             first.append(f" · init uses {now or 'none'} of them now" if count else "")
+        if security.host_user_namespace is False and count:
+            first.append(" · only in its own user namespace: no power over the host")
     return [first, _confinement(security), _devices(container)]
 
 
@@ -183,8 +201,16 @@ def _shares(model: Model, container: Container) -> list[Text]:
 def _user_namespace(security: Security, *, its_own: bool) -> str:
     if not its_own:
         return "no user namespace: root inside is root outside"
-    outside = next((line.outside for line in security.uid_map or () if line.inside == 0), None)
-    return "a user namespace of its own" + (f": root inside is uid {outside} outside" if outside is not None else "")
+    if security.uid_map is None:
+        return "a user namespace of its own; its map could not be read"
+    root = "nobody" if security.root_uid is None else f"uid {security.root_uid}"
+    spans = [f"{_span(line.inside, line.length)} is {_span(line.outside, line.length)}" for line in security.uid_map]
+    more = f", and {len(spans) - _SPANS_SHOWN} more" if len(spans) > _SPANS_SHOWN else ""
+    return f"a user namespace of its own: root inside is {root} outside (uid {', '.join(spans[:_SPANS_SHOWN])}{more})"
+
+
+def _span(first: int, length: int) -> str:
+    return str(first) if length == 1 else f"{first}-{first + length - 1}"
 
 
 def _sees(container: Container) -> list[Text]:
@@ -204,6 +230,12 @@ def _sees(container: Container) -> list[Text]:
             text.append(f": {one.why}", "bold red")
         lines.append(text)
     return lines or [Text("no path of the host")]
+
+
+def _listens(model: Model, network: Net | None) -> list[Text]:
+    if network is None or network.listening is None:
+        return [Text("unknown: its network could not be read")]
+    return [listening_words(model, one) for one in network.listening] or [Text("on no port")]
 
 
 def _may_use(container: Container) -> list[Text]:
@@ -304,9 +336,12 @@ def _imposer(container: Container, path: bytes) -> str:
     return "" if path in container.cgroup_paths.values() else f", imposed by {safe.text(path)}"
 
 
-def _odd(container: Container, issues: Sequence[Issue]) -> list[Text]:
-    lines = []
+def _odd(container: Container, found: Sequence[Finding], issues: Sequence[Issue]) -> list[Text]:
+    lines = [finding_words(one) for one in found]
+    told = {pid for one in found for pid in one.pids if one.kind in ("more_power", "root", "user_namespace")}
     for outlier in container.capabilities.outliers:
+        if outlier.pid in told:
+            continue
         who = f"process {outlier.pid} {safe.text(outlier.comm)}"
         if outlier.extra or outlier.bounding_extra:
             more = outlier.extra or outlier.bounding_extra

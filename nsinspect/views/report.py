@@ -1,4 +1,4 @@
-"""The report of ``drift``: one line for each field that is not as it was asked for."""
+"""The reports of ``drift`` and ``findings``: what is not as it was asked for, and who stands out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nsinspect import safe
-from nsinspect.model import Container
-from nsinspect.views.words import console, drift_words, full_name, short_id, text_of
+from nsinspect.findings import CATALOGUE, Finding
+from nsinspect.model import Container, Model
+from nsinspect.views.table import issue_notes
+from nsinspect.views.words import console, drift_words, finding_words, full_name, short_id, text_of
 
 
 def drift_report(containers: Sequence[Container], *, width: int | None, colour: bool) -> str:
@@ -29,6 +31,26 @@ def drift_report(containers: Sequence[Container], *, width: int | None, colour: 
     if unknown:
         names = ", ".join(_name(container) for container in unknown)
         screen.print(Text(f"nothing declared, or not readable: {names}", "dim"), soft_wrap=True)
+    return text_of(screen)
+
+
+def findings_report(model: Model, found: Sequence[Finding], *, width: int | None, colour: bool) -> str:
+    """Findings by container, each with what shows it."""
+    screen = console(width, colour)
+    for container in model.containers:
+        its = [one for one in found if one.container == container.id]
+        if its:
+            screen.print(Text(_name(container), "bold"), soft_wrap=True)
+        for one in its:
+            screen.print(Text("  ") + finding_words(one), soft_wrap=True)
+            for says, what in one.evidence:
+                screen.print(Text(f"      {says}: {safe.text(what)}"), soft_wrap=True)
+    plural = "" if len(found) == 1 else "s"
+    around = len({one.container for one in found})
+    count = f"{len(found)} finding{plural} in {around} of {len(model.containers)} containers"
+    screen.print(Text(f"{count}{f'; techniques of {CATALOGUE}' if found else ''}", "dim"), soft_wrap=True)
+    for note in issue_notes(model.issues):
+        screen.print(Text(note, "dim"), soft_wrap=width is None)
     return text_of(screen)
 
 

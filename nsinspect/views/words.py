@@ -5,11 +5,14 @@ from __future__ import annotations
 from io import StringIO
 
 from rich.console import Console
+from rich.text import Text
 
 from nsinspect import capabilities, safe
 from nsinspect.cgroupfs import Limit
 from nsinspect.drift import Drift
+from nsinspect.findings import KINDS, TECHNIQUES, Finding
 from nsinspect.model import Container, Model
+from nsinspect.networks import Listening
 
 # Sharing these with the host is how engines start a container when nobody asks for anything else.
 USUALLY_HOST = ("cgroup", "time", "user")
@@ -149,6 +152,33 @@ def _value(one: Drift, value: object) -> str:
     if value == "max":
         return "NO LIMIT"
     return number(value) if isinstance(value, float) else safe.text(str(value))
+
+
+def finding_words(one: Finding) -> Text:
+    """``high  process 7120 sh can do more than init (T1609 Container Administration Command)``."""
+    text = Text(f"{one.severity:<8}  ", "bold red" if one.severity in ("high", "critical") else "")
+    thread = f"thread {one.tid} {safe.text(one.comm)} of process {one.pid}"
+    text.append(thread if one.tid != one.pid else f"process {one.pid} {safe.text(one.comm)}", "bold")
+    if len(one.pids) > 1:
+        text.append(f" and {len(one.pids) - 1} below it", "not bold")
+    text.append(f" {KINDS[one.kind]}", "not bold")
+    if one.technique:
+        text.append(f" ({one.technique} {TECHNIQUES[one.technique]})", "not bold")
+    return text
+
+
+def listening_words(model: Model, one: Listening) -> Text:
+    """``tcp 0.0.0.0:80 on EVERY ADDRESS · web, process 4242``."""
+    socket = one.socket
+    address = f"[{socket.address}]" if ":" in socket.address else socket.address
+    text = Text(f"{socket.protocol} {address}:{socket.port}")
+    if one.everywhere:
+        text.append(" on EVERY ADDRESS", "bold")
+    names = [name_of(model, container) for container in one.containers or ()]
+    pids = f"process{'es' if len(one.pids) > 1 else ''} {' '.join(map(str, one.pids))}" if one.pids else ""
+    whose = ", ".join([*names, *([pids] if pids else [])])
+    text.append(f" · {whose or ('nobody we may see' if one.pids is None else 'no process')}", "not bold")
+    return text
 
 
 def bar(share: float) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from nsinspect.collect import _Collector
+from nsinspect.collect import Collector
 from nsinspect.grouping import group
 from nsinspect.kernfs import Directory, Roots
 from tests.live.engines import CGROUPS, cgroups_removed
@@ -95,7 +95,7 @@ class Walk:
     """The collector's walk over the cgroups of some containers, with something done before one of its system calls."""
 
     def __init__(self, controllers: tuple[str, ...], lives: list[Life], moment: int, do: Callable[[], None]) -> None:
-        self.collector = _Collector(Roots())
+        self.collector = Collector(Roots())
         with Directory.root("/proc") as proc:
             processes = [self.collector.process(proc, life.pid) for life in lives]
             hierarchies = self.collector.hierarchies(self.collector.mounts(proc))
@@ -187,7 +187,7 @@ def test_a_container_that_ends_at_any_moment_of_the_walk_disturbs_no_other(ident
 REUSE = r'''
 import ctypes, json, os, signal, sys, time
 from tests.seams import before_call
-from nsinspect.collect import _Collector, collect
+from nsinspect.collect import Collector, collect
 from nsinspect.kernfs import Directory, Roots
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -257,7 +257,7 @@ def once(moment):
     found = None
     with before_call(moment, reuse) as calls:
         if mode == "process":
-            collector = _Collector(Roots())
+            collector = Collector(Roots())
             with Directory.root("/proc") as proc:
                 process = collector.process(proc, old)
             found = process and whose(process, None, uts)

@@ -1,0 +1,79 @@
+"""What network namespaces show, and which process holds which socket: ``/proc/<pid>/net`` and ``/proc/<pid>/fd``.
+
+Nobody enters a namespace for it.  Read only for who asks: the kernel walks all of a host's connections for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nsinspect import procnet
+from nsinspect.errors import KernelError, Vanished
+from nsinspect.forgiving import Forgiving
+from nsinspect.kernfs import MAX_BYTES, Directory, Roots
+from nsinspect.procnet import Listener, Network
+from nsinspect.snapshot import Process
+from nsinspect.tasks import Again, each
+
+
+def networks(asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again) -> dict[int, Network]:
+    """By pid, what the network namespaces of ``processes`` show, each through the first process that can be asked; one
+    of which we may not know which namespace it is in counts as in another."""
+    found: dict[int, Network] = {}
+    seen: set[int] = set()
+    for process in processes:
+        inode = process.namespaces.net
+        if inode in seen or process.state in "ZX":
+            continue
+        looked = each(asker, roots, [process], again, lambda directory, one: _network(asker, directory, one))
+        if looked:
+            found |= looked
+            seen |= set() if inode is None else {inode}
+    return found
+
+
+def holders(
+    asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again
+) -> dict[int, frozenset[int] | None]:
+    """By pid, the inodes of the sockets that a process has open; ``None`` where we may not know."""
+
+    def look(directory: Directory, process: Process) -> frozenset[int] | None:
+        try:
+            links = directory.links_in("fd")
+        except Vanished:
+            raise
+        except KernelError as error:
+            asker.complain(error, process.pid)
+            return None
+        return frozenset(inode for _, link in links if (inode := procnet.parse_socket_link(link)) is not None)
+
+    return each(asker, roots, processes, again, look)
+
+
+def _network(asker: Forgiving, directory: Directory, process: Process) -> Network:
+    listeners: list[Listener] | None = []
+    for protocol, name in procnet.SOCKET_FILES:
+        some = _listeners(asker, directory, process.pid, protocol, name)
+        # Some of them would look like all of them.
+        listeners = None if some is None or listeners is None else listeners + list(some)
+    return Network(
+        interfaces=asker.records(directory, "net/dev", procnet.parse_interfaces, process.pid),
+        listeners=None if listeners is None else tuple(listeners),
+    )
+
+
+def _listeners(
+    asker: Forgiving, directory: Directory, pid: int, protocol: str, name: str
+) -> tuple[Listener, ...] | None:
+    enough = procnet.no_more_listeners if protocol == "tcp" else None
+    try:
+        data = directory.read(name, MAX_BYTES, enough)
+        if data is None:
+            # A kernel may be without version 6; one without version 4 is a copy that somebody left it out of.
+            return () if name.endswith("6") else None
+        return directory.parsed(name, data, lambda found: procnet.parse_sockets(found, protocol))
+    except Vanished:
+        raise
+    except KernelError as error:
+        asker.complain(error, pid)
+        return None
