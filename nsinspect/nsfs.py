@@ -14,7 +14,7 @@ from functools import cache
 from nsinspect.errors import KernelError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Directory, Roots
-from nsinspect.namespaces import TYPES, Holder, Kin, parse_named_link
+from nsinspect.namespaces import TYPES, Holder, Kin, Namespaces, parse_named_link
 from nsinspect.procfs import Mount
 from nsinspect.snapshot import Lineage, Process
 
@@ -39,6 +39,7 @@ def lineage(
     that was read before, and raises ``Vanished`` when its pid is another's now.
     """
     kin: dict[int, Kin] = {}
+    seen: set[Namespaces] = set()  # of thousands of processes most have all eight in common with others
     holders = [
         Holder(*found, mount=mount.point)
         for mount in mounts
@@ -48,12 +49,14 @@ def lineage(
         for process in processes:
             new = [
                 (kind, inode)
-                for kind, inode in zip(TYPES, process.namespaces, strict=True)
+                for kind, inode in zip(TYPES, () if process.namespaces in seen else process.namespaces, strict=False)
                 if inode is not None and inode not in kin
             ]
-            try:
-                if not new and not descriptors:
+            if not new:
+                seen.add(process.namespaces)
+                if not descriptors:
                     continue
+            try:
                 with again(proc, process) as directory:
                     for kind, inode in new:
                         told = _kin(directory, kind, inode)

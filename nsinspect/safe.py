@@ -8,11 +8,13 @@ everything that is no visible character of a line is written as an escape.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 # Cc controls (C0, DEL, C1), Cf formats (bidi, zero width), Cs surrogates, Zl/Zp line separators, Co and Cn unassigned.
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
+@lru_cache(maxsize=4096)  # ids, names and commands recur
 def text(chosen: bytes | str) -> str:
     r"""One line of visible text: ``b"a\x1b[31m\xff"`` becomes ``a\x1b[31m\xff`` spelled out.
 

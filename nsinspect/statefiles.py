@@ -6,9 +6,9 @@ links resolve inside that root, so a captured or mounted host cannot lead out of
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterable
 
 from nsinspect.errors import KernelError, Unreadable
@@ -117,19 +117,15 @@ class Reader:
             os.close(top)
 
 
-class _OpenHow(ctypes.Structure):
-    """``struct open_how`` of openat2(2)."""
-
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
 def _open_in_root(top: int, path: str, flags: int) -> int:
     """openat2(2) since Linux 5.6, which Python does not offer: every link, ``..`` and absolute path stays below
     ``top``.  Raises ``OSError``; an older kernel gives ENOSYS, and then nothing is opened at all."""
+    import ctypes  # here, because a look at this very host does not need it
+
     libc = ctypes.CDLL(None, use_errno=True)
-    how = _OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    how = struct.pack("QQQ", flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)  # struct open_how
     name = ctypes.c_char_p(os.fsencode(path))
-    fd = libc.syscall(_OPENAT2, ctypes.c_int(top), name, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
+    fd = libc.syscall(_OPENAT2, ctypes.c_int(top), name, how, ctypes.c_size_t(len(how)))
     if fd < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

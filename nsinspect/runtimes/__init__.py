@@ -21,7 +21,7 @@ from nsinspect.runtimes import (
     podman,
     runc,
 )
-from nsinspect.runtimes.base import Engine
+from nsinspect.runtimes.base import Above, Engine
 
 _OF_HEX_IDS = (docker, containerd, nerdctl, crio, podman)
 _OF_FREE_NAMES = (runc, crun, libvirt_lxc, lxc, nspawn, nomad, garden)
@@ -57,18 +57,30 @@ def recognise(path: bytes) -> tuple[Match, ...]:
         if component.endswith(b" (deleted)"):  # what the kernel adds for a zombie whose cgroup is gone
             break
         above = tuple(components[1:index])
-        for engine in ENGINES:
-            if engine.is_helper(component, above):
-                # nspawn's own processes are below the unit that is named after the container, and not in the container.
-                above_it = engine.NAME == nspawn.NAME and chain and chain[-1].runtime == nspawn.NAME
-                return tuple(chain[:-1] if above_it else chain)
-            found = engine.container_id(component, above)
-            if found is not None:
-                end = index + 1
-                below = components[end : end + 1]
-                payload = end + 1 if below and below[0] in engine.PAYLOADS else end
-                whole, inner = b"/".join(components[:end]), b"/".join(components[:payload])
-                pod = kubernetes.pod_of((*above, component)) or podman.pod_of(above)
-                chain.append(Match(engine.NAME, found, whole, inner, pod))
-                break
+        engine, found = _named(component, above)
+        if engine is None:
+            continue
+        if found is None:
+            # nspawn's own processes are below the unit that is named after the container, and not in the container.
+            above_it = engine.NAME == nspawn.NAME and chain and chain[-1].runtime == nspawn.NAME
+            return tuple(chain[:-1] if above_it else chain)
+        end = index + 1
+        below = components[end : end + 1]
+        payload = end + 1 if below and below[0] in engine.PAYLOADS else end
+        whole, inner = b"/".join(components[:end]), b"/".join(components[:payload])
+        pod = kubernetes.pod_of((*above, component)) or podman.pod_of(above)
+        chain.append(Match(engine.NAME, found, whole, inner, pod))
     return tuple(chain)
+
+
+# What is above hundreds of containers is mostly the same.
+@lru_cache(maxsize=4096)
+def _named(component: bytes, above: Above) -> tuple[Engine | None, str | None]:
+    """The engine that one component of a path is of, and the container's id; without an id it holds a helper."""
+    for engine in ENGINES:
+        if engine.is_helper(component, above):
+            return engine, None
+        found = engine.container_id(component, above)
+        if found is not None:
+            return engine, found
+    return None, None
