@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -18,9 +18,9 @@ from nsinspect.grouping import Group, Grouping, group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine, Mount
-from nsinspect.procnet import Links
+from nsinspect.procnet import Links, Network
 from nsinspect.runtimes.base import Traces
-from nsinspect.snapshot import NO_LINEAGE, Confinement, HostFacts, Issue, Process, Snapshot
+from nsinspect.snapshot import NO_LINEAGE, Confinement, HostFacts, Issue, Member, Process, Snapshot, Thread
 from nsinspect.statefiles import Reader
 
 T = TypeVar("T")
@@ -49,7 +49,8 @@ class Depth:
     ``isolates``: the closer look at containers is given to those too.  ``lineage``: namespaces are asked for their kin,
     and bind mounts of them are looked for, with ``descriptors`` open ones too.  ``limits``: cgroups of containers.
     ``others``: control files of those that no limit and no usage comes from.  ``users``: names of those who run
-    processes, where it is this very host.
+    processes, where it is this very host.  ``everything``: a closer look at all processes (:class:`Closely`), and
+    that before cgroups and mounts, which change less.
     """
 
     isolates: bool = False
@@ -58,6 +59,7 @@ class Depth:
     limits: bool = True
     others: bool = True
     users: bool = True
+    everything: bool = False
 
 
 def collect(roots: Roots, depth: Depth | None = None, *, clock: Callable[[], float] = time.time) -> Snapshot:
@@ -116,6 +118,25 @@ class Closely:
     links: bool = False
 
 
+class _Close(NamedTuple):
+    """What a closer look adds to a snapshot, by its names there."""
+
+    threads: Mapping[int, tuple[Thread, ...]]
+    members: Mapping[int, Member]
+    networks: Mapping[int, Network]
+    links: Mapping[int, Links]
+    sockets: Mapping[int, frozenset[int] | None]
+
+
+def _everything(processes: Iterable[Process], groups: Iterable[Group]) -> Closely:
+    everybody = [process.pid for process in processes]
+    inside = {process.pid for one in groups for process in one.processes}
+    # Of one whose network namespace we may not know, one process is enough of each container.
+    known = [process.pid for process in processes if process.namespaces.net is not None]
+    inits = [one.init.pid for one in groups]
+    return Closely(threads=everybody, members=inside, networks=(*known, *inits), sockets=everybody, links=True)
+
+
 class Collector(Forgiving):
     """A look at a host, which may be followed by a closer one at some of its processes."""
 
@@ -148,29 +169,25 @@ class Collector(Forgiving):
 
     def closer(self, snapshot: Snapshot, wanted: Closely) -> Snapshot:
         """The same with more of the processes that it has; those that are others by now are left out."""
+        close = self._closer(snapshot.processes, snapshot.host, wanted)
+        return replace(snapshot, **close._asdict(), issues=self.all_issues(), vanished=self.vanished)
 
+    def _closer(self, processes: Sequence[Process], host: HostFacts, wanted: Closely) -> _Close:
         def chosen(pids: Iterable[int]) -> list[Process]:
             some = frozenset(pids)
-            return [process for process in snapshot.processes if process.pid in some]
+            return [process for process in processes if process.pid in some]
 
         roots, again = self.roots, self.again
+        threads = tasks.threads(self, roots, chosen(wanted.threads), again, self.namespaces)
+        members = tasks.members(self, roots, chosen(wanted.members), again)
         networks = sockets.networks(self, roots, chosen(wanted.networks), again)
         links: Mapping[int, Links] = {}
-        host = next((one for one in snapshot.processes if one.namespaces.net == snapshot.host.namespaces.net), None)
-        if wanted.links and self.roots.live and host is not None:
+        first = next((one for one in processes if one.namespaces.net == host.namespaces.net), None)
+        if wanted.links and self.roots.live and first is not None:
             from nsinspect import netns
 
-            links = netns.links(self, roots, chosen(networks), host, again)
-        return replace(
-            snapshot,
-            threads=tasks.threads(self, roots, chosen(wanted.threads), again, self.namespaces),
-            members=tasks.members(self, roots, chosen(wanted.members), again),
-            networks=networks,
-            links=links,
-            sockets=sockets.holders(self, roots, chosen(wanted.sockets), again),
-            issues=self.all_issues(),
-            vanished=self.vanished,
-        )
+            links = netns.links(self, roots, chosen(networks), first, again)
+        return _Close(threads, members, networks, links, sockets.holders(self, roots, chosen(wanted.sockets), again))
 
     def _run(self, captured_at: float, attempt: Attempt) -> tuple[Snapshot, Grouping]:
         depth = self.depth
@@ -188,12 +205,18 @@ class Collector(Forgiving):
         if grouping is None:
             raise RootError(f"{self.roots.procfs}: its containers could not be told apart")
         groups = grouping.groups
-        look: _Look = attempt(
-            "confinement", lambda: self.closer_look(groups, processes, facts.namespaces), _Look({}, {})
-        )
+        close = _Close({}, {}, {}, {}, {})
+        lineage = NO_LINEAGE
+        if depth.lineage:
+            lineage = nsfs.lineage(self, self.roots, processes, mounts, self.again, descriptors=depth.descriptors)
+        if depth.everything:
+            close = self._closer(processes, facts, _everything(processes, groups))
         cgroups: dict[tuple[int, bytes], Cgroup] = {}
         if depth.limits:
             cgroups = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
+        look: _Look = attempt(
+            "confinement", lambda: self.closer_look(groups, processes, facts.namespaces), _Look({}, {})
+        )
         traces = [
             Traces(one.match.id, one.init.pid, look.mounts(one.init.pid), look.monitors.get(one.init.pid))
             for one in groups
@@ -211,9 +234,8 @@ class Collector(Forgiving):
             cgroups=cgroups,
             claims=claims,
             declarations=declarations,
-            lineage=nsfs.lineage(self, self.roots, processes, mounts, self.again, descriptors=depth.descriptors)
-            if depth.lineage
-            else NO_LINEAGE,
+            lineage=lineage,
+            **close._asdict(),
             users=self.user_names(processes) if depth.users and self.roots.live else {},
             issues=self.all_issues(),
             vanished=self.vanished,

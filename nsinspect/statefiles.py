@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from nsinspect.errors import KernelError, Unreadable
-from nsinspect.kernfs import Roots, meaning_of
+from nsinspect.kernfs import Roots, meaning_of, watched
 from nsinspect.procfs import Mount, host_path
 
 MAX_BYTES = 8 << 20
@@ -50,7 +50,7 @@ class Reader:
         """See :meth:`nsinspect.runtimes.base.StateFiles.read`."""
         if path not in self._seen:
             try:
-                self._seen[path] = self._read(path)
+                self._seen[path] = watched(path, lambda: self._read(path))
             except KernelError as error:
                 self._seen[path] = error
         known = self._seen[path]
