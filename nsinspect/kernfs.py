@@ -35,8 +35,8 @@ _open, _read, _close, _readlink, _stat = os.open, os.read, os.close, os.readlink
 class Witness(Protocol):
     """Is told of everything that is read, as it is read: how a capture keeps the bytes that facts were made of."""
 
-    def watch(self, path: str, work: Callable[[], T], /) -> T:
-        """Do ``work``, which reads ``path``: a file's bytes, a link's target, or names in a directory."""
+    def watch(self, kind: str, path: str, work: Callable[[], T], /) -> T:
+        """Do ``work``, which reads ``path``.  ``kind``: "file", "link", or "state" for an engine's file."""
 
     def failed(self, path: str, number: int | None, /) -> None:
         """The errno that something at ``path`` was answered with."""
@@ -56,9 +56,9 @@ def witnessed(witness: Witness) -> Iterator[None]:
         _witness = None
 
 
-def watched(path: str, work: Callable[[], T]) -> T:
+def watched(kind: str, path: str, work: Callable[[], T]) -> T:
     """What ``work`` gives, which reads ``path``; the witness sees it, where there is one."""
-    return work() if _witness is None else _witness.watch(path, work)
+    return work() if _witness is None else _witness.watch(kind, path, work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class Directory:
 
         ``enough`` sees each piece as it comes; where it says so, the rest is left unread and the last line is whole.
         """
-        return watched(f"{self.path}/{name}", lambda: self._read(name, limit, enough))
+        return watched("file", f"{self.path}/{name}", lambda: self._read(name, limit, enough))
 
     def _read(self, name: str, limit: int, enough: Callable[[bytes], bool] | None) -> bytes | None:
         try:
@@ -171,7 +171,7 @@ class Directory:
         """
         # The other readers ask for a witness in one place; this one is called a hundred thousand times.
         if _witness is not None:
-            return _witness.watch(f"{self.path}/{name}", lambda: self._read_rendered(name))
+            return _witness.watch("file", f"{self.path}/{name}", lambda: self._read_rendered(name))
         return self._read_rendered(name)
 
     def _read_rendered(self, name: str) -> bytes | None:
@@ -188,7 +188,7 @@ class Directory:
 
     def readlink(self, name: bytes) -> bytes | None:
         """Where a link below this directory points, or ``None`` when there is none."""
-        return watched(f"{self.path}/{os.fsdecode(name)}", lambda: self._link(name))
+        return watched("link", f"{self.path}/{os.fsdecode(name)}", lambda: self._link(name))
 
     def _link(self, name: bytes) -> bytes | None:
         try:

@@ -106,8 +106,13 @@ def network_of(container: Container, nets: Iterable[Net]) -> Net | None:
         if net.inode == inode and container.id in net.containers:
             if not net.host or net.listening is None:
                 return net
-            mine = tuple(one for one in net.listening if one.containers and container.id in one.containers)
-            return replace(net, listening=mine)
+            mine = [one for one in net.listening if one.containers and container.id in one.containers]
+            pids = frozenset(container.pids)
+            its = tuple(
+                replace(one, containers=(container.id,), pids=tuple(pid for pid in one.pids or () if pid in pids))
+                for one in mine
+            )
+            return replace(net, listening=its)
     return None
 
 

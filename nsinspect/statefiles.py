@@ -50,7 +50,7 @@ class Reader:
         """See :meth:`nsinspect.runtimes.base.StateFiles.read`."""
         if path not in self._seen:
             try:
-                self._seen[path] = watched(path, lambda: self._read(path))
+                self._seen[path] = watched("state", path, lambda: self._read(path))
             except KernelError as error:
                 self._seen[path] = error
         known = self._seen[path]

@@ -69,6 +69,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "testimony",
     }
     | FACTS,
+    "codec": {"errors"} | FACTS,
+    "bundle": {"errors"},
+    "verify": {"bundle"},
+    "lastly": {"errors", "kernfs"} | FACTS,
+    "capture": {"", "bundle", "codec", "collect", "errors", "kernfs", "lastly"} | FACTS,
+    "revisit": {"bundle", "codec", "collect", "grouping"} | FACTS,
     "limits": FACTS,
     "security": FACTS,
     "model": {"limits", "security", "grouping", "runtimes", "drift"} | FACTS,
@@ -80,6 +86,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": {"", "errors", "statefiles", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
     "cli": {
         "cli",
+        "bundle",
+        "capture",
+        "revisit",
+        "verify",
         "serve",
         "",
         "errors",
@@ -104,7 +114,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Third party -> the only modules that know it.
 ONLY_IN = {
-    "click": {"cli.common", "cli.reading", "cli.serving"},
+    "click": {"cli.common", "cli.evidence", "cli.reading", "cli.serving"},
     "rich": {
         "views.capslist",
         "views.netlist",
@@ -120,25 +130,27 @@ ONLY_IN = {
     "h11": {"serve.server"},
     "bcrypt": {"serve.auth"},
     "yaml": {"serve.webconfig"},
+    "zstandard": {"bundle"},
 }
 
 # Standard library that looks at the world -> the only modules that may.  Everything else is pure.
 WORLD = {
-    "time": {"collect", "serve.daemon", "serve.notify", "serve.scraper"},
+    "time": {"capture", "cli.evidence", "collect", "lastly", "serve.daemon", "serve.notify", "serve.scraper"},
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
     "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
     "threading": {"serve.scraper", "users"},
     "logging": {"serve.daemon", "serve.lending", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
     "ctypes": {"netns", "statefiles"},
-    "sys": {"cli", "cli.common", "cli.reading", "netns"},
+    "sys": {"cli", "cli.common", "cli.evidence", "cli.reading", "lastly", "netns"},
     "shutil": {"cli.common"},
-    "subprocess": {"netns"},
+    "subprocess": {"lastly", "netns"},
+    "tarfile": {"bundle"},
     "io": {"views.words"},
     **{module: set[str]() for module in ("pathlib", "glob", "random")},
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}
-MAY_OPEN = {"kernfs", "nsfs", "statefiles", "serve.webconfig", "serve.lending"}
+MAY_OPEN = {"bundle", "lastly", "kernfs", "nsfs", "statefiles", "serve.webconfig", "serve.lending"}
 
 
 def modules() -> dict[str, Path]:

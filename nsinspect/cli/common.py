@@ -15,7 +15,7 @@ from nsinspect import __version__
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
     from nsinspect.model import Container, Model
-    from nsinspect.snapshot import Issue
+    from nsinspect.snapshot import Issue, Snapshot
 
 T = TypeVar("T")
 FOUND, USAGE, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 2, 3, 4, 5, 6
@@ -60,15 +60,24 @@ all_option = click.option(
 class Looked:
     """What a look at a host gave; ends the program where there is no host to look at.
 
-    ``depth`` is that of :class:`nsinspect.collect.Depth`.
+    ``roots`` may be a capture, or an old snapshot instead.  ``depth`` is that of :class:`nsinspect.collect.Depth`.
     """
 
-    def __init__(self, roots: Roots, **depth: bool) -> None:
+    def __init__(self, roots: Roots | Snapshot, **depth: bool) -> None:
+        from nsinspect import revisit
+        from nsinspect.bundle import is_capture
         from nsinspect.collect import Collector, Depth
         from nsinspect.model import build
+        from nsinspect.snapshot import Snapshot
 
-        self._collector = Collector(roots, Depth(**depth))
-        self.snapshot, grouping = self._or_end(self._collector.run)
+        wanted = Depth(**depth)
+        self._collector = None
+        if not isinstance(roots, Snapshot) and not is_capture(roots.root):
+            self._collector = Collector(roots, wanted)
+            self.snapshot, grouping = self._or_end(self._collector.run)
+        else:
+            past = roots if isinstance(roots, Snapshot) else self._or_end(lambda: revisit.captured(roots.root))
+            self.snapshot, grouping = revisit.as_deep(past, wanted)
         self.model = build(self.snapshot, grouping)
 
     def closer(self, **wanted: Any) -> None:
@@ -76,16 +85,19 @@ class Looked:
         from nsinspect.collect import Closely
         from nsinspect.model import with_issues_of
 
-        self.snapshot = self._or_end(lambda: self._collector.closer(self.snapshot, Closely(**wanted)))
+        collector = self._collector
+        if collector is None:
+            return  # what is past was looked at as closely as it will ever be
+        self.snapshot = self._or_end(lambda: collector.closer(self.snapshot, Closely(**wanted)))
         self.model = with_issues_of(self.model, self.snapshot)
 
     @staticmethod
     def _or_end(work: Callable[[], T]) -> T:
-        from nsinspect.errors import RootError
+        from nsinspect.errors import NsinspectError
 
         try:
             return work()
-        except RootError as error:
+        except NsinspectError as error:
             from nsinspect import safe
 
             fail(safe.text(str(error)), CANNOT_LOOK)

@@ -73,12 +73,16 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
     looked = Looked(roots, isolates=True)
     found = find(looked.model, container)
     namespace = found.namespaces["net"]
-    beside = () if namespace is None else namespace.shared_with
+    # In a network of its own every process may hold a socket; in the host's only its own matter.
+    own = None if namespace is None or namespace.host else namespace.inode
     looked.closer(
         threads=found.pids,
         members=found.pids,
         networks=(found.init.pid,),
-        sockets=(*found.pids, *(pid for one in looked.model.containers if one.id in beside for pid in one.pids)),
+        sockets=(
+            *found.pids,
+            *(one.pid for one in looked.snapshot.processes if own is not None and one.namespaces.net == own),
+        ),
     )
     model = looked.model
     network = network_of(found, networks(looked.snapshot, model))

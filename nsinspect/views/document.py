@@ -72,6 +72,13 @@ def ns_document(model: Model, namespaces: Iterable[Membership]) -> str:
     return _document(model, {}, model.issues, namespaces=rows)
 
 
+def verify_document(files: int, seal: str, problems: Iterable[tuple[str, str]]) -> str:
+    """What ``verify --json`` prints; it is about a capture, and no host is looked at."""
+    found = [{"name": name, "problem": what} for name, what in problems]
+    whole = {"schema_version": SCHEMA_VERSION, "files": files, "seal": seal, "problems": found}
+    return json.dumps(_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
+
+
 def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **rows: list[dict[str, Any]]) -> str:
     """One document; ``rows`` are long lists of short objects, one on a line."""
     whole = {
@@ -149,6 +156,15 @@ def json_schema() -> Schema:
             {"description": "nsinspect ns", **schema.exactly(**common, namespaces=namespaces)},
             {"description": "nsinspect net", **schema.exactly(**common, networks=schema.listed(network))},
             {"description": "nsinspect findings", **schema.exactly(**common, findings=findings)},
+            {
+                "description": "nsinspect verify",
+                **schema.exactly(
+                    schema_version={"const": SCHEMA_VERSION},
+                    files=schema.COUNT,
+                    seal=schema.TEXT,
+                    problems=schema.listed(schema.exactly(name=schema.TEXT, problem=schema.TEXT)),
+                ),
+            },
             {"description": "nsinspect caps", **schema.exactly(**common, tasks=schema.listed(_schema(fields.POWER)))},
         ],
         "$defs": {

@@ -1,0 +1,247 @@
+"""A capture as it lies on a disk: a directory, or the same as ``.tar.zst``; written once, read with suspicion.
+
+``SHA256SUMS`` is what sha256sum(1) checks; ``manifest.json`` says what each file is.  See docs/forensics.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from typing import IO, NamedTuple, Protocol
+
+from nsinspect.errors import NsinspectError
+
+SNAPSHOT, MANIFEST, LOG, SUMS = "snapshot.json", "manifest.json", "acquisition.log", "SHA256SUMS"
+ARCHIVE = ".tar.zst"
+
+MAX_FILES = 2_000_000
+MAX_FILE = 1 << 30
+MAX_BYTES = 8 << 30
+"""Of a capture that is read: more than a host with a hundred thousand processes gives, less than a disk."""
+
+
+class BundleError(NsinspectError):
+    """A capture cannot be written there, or what is there is none."""
+
+
+class Sink(Protocol):
+    """Where a capture is written to."""
+
+    def file(self, name: str, data: bytes) -> None:
+        """A new file, readable by us alone.  Raises ``OSError``."""
+
+    def link(self, name: str, target: bytes) -> None:
+        """A new symbolic link.  Raises ``OSError``."""
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+
+
+class Folder:
+    """A new directory.  Raises :class:`BundleError` when there is something of that name."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            os.mkdir(path, 0o700)
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}") from error
+        self._made = {""}
+
+    def file(self, name: str, data: bytes) -> None:
+        """See :meth:`Sink.file`."""
+        self._make(os.path.dirname(name))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=self._fd), "wb") as file:
+            file.write(data)
+
+    def link(self, name: str, target: bytes) -> None:
+        """See :meth:`Sink.link`."""
+        self._make(os.path.dirname(name))
+        os.symlink(target, os.fsencode(name), dir_fd=self._fd)
+
+    def close(self) -> None:
+        """See :meth:`Sink.close`."""
+        os.close(self._fd)
+
+    def _make(self, folder: str) -> None:
+        if folder in self._made:
+            return
+        self._make(os.path.dirname(folder))
+        os.mkdir(folder, 0o700, dir_fd=self._fd)
+        self._made.add(folder)
+
+
+class Archive:
+    """A new ``.tar.zst``, written as it comes; ``out`` is closed with it."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        import zstandard
+
+        self._out = out
+        self._zstd = zstandard.ZstdCompressor(level=6, write_checksum=True).stream_writer(out, closefd=False)
+        self._tar = tarfile.open(fileobj=self._zstd, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - see close
+
+    @classmethod
+    def create(cls, path: str) -> Archive:
+        """In a new file.  Raises :class:`BundleError` when there is something of that name."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return cls(os.fdopen(os.open(path, flags, 0o600), "wb"))
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}") from error
+
+    def file(self, name: str, data: bytes) -> None:
+        """See :meth:`Sink.file`."""
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(data), 0o600
+        self._tar.addfile(member, BytesIO(data))
+
+    def link(self, name: str, target: bytes) -> None:
+        """See :meth:`Sink.link`."""
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(target)
+        self._tar.addfile(member)
+
+    def close(self) -> None:
+        """See :meth:`Sink.close`."""
+        self._tar.close()
+        self._zstd.close()  # type: ignore[no-untyped-call]
+        self._out.close()
+
+
+def sums_line(digest: str, name: bytes) -> bytes:
+    """A line as sha256sum(1) writes and reads it: with a backslash in front where the name needs escapes."""
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"\\" if escaped != name else b"") + digest.encode() + b"  " + escaped + b"\n"
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+class Item(NamedTuple):
+    """One thing in a capture.  ``data`` opens a file's bytes; ``target`` is a link's; of anything else both are
+    ``None``."""
+
+    name: str
+    data: IO[bytes] | None
+    target: bytes | None
+
+
+def is_capture(path: str) -> bool:
+    """Whether ``path`` looks like what ``capture`` wrote."""
+    if path.endswith(ARCHIVE):
+        return os.path.isfile(path)
+    return os.path.lexists(os.path.join(path, MANIFEST)) and os.path.lexists(os.path.join(path, SNAPSHOT))
+
+
+def items(path: str) -> Iterator[Item]:
+    """Everything in a capture, within bounds; no link is followed and nothing is unpacked.
+
+    A file's ``data`` must be read before the next item is asked for.  Raises :class:`BundleError`.
+    """
+    total = 0
+    for count, (item, size) in enumerate(_in_archive(path) if path.endswith(ARCHIVE) else _in_folder(path), 1):
+        total += size
+        if count > MAX_FILES or size > MAX_FILE or total > MAX_BYTES:
+            raise BundleError(f"{path}: larger than any capture: stopped at {item.name!a}")
+        yield item
+
+
+def read(path: str, name: str) -> bytes:
+    """One file of a capture.  Raises :class:`BundleError`."""
+    if not path.endswith(ARCHIVE):
+        try:
+            with _opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name) as file:
+                return _bounded(file, f"{path}/{name}")
+        except OSError as error:
+            raise BundleError(f"{path}/{name}: {error.strerror}") from error
+    with guarded(path):
+        for item in items(path):
+            if item.name == name and item.data is not None:
+                return _bounded(item.data, f"{path}: {name}")
+    raise BundleError(f"{path}: expected a capture, found no {name} in it")
+
+
+def digest_of(data: IO[bytes]) -> tuple[str, int]:
+    """SHA-256 and size of what is read."""
+    found, size = hashlib.sha256(), 0
+    while piece := data.read(1 << 20):
+        found.update(piece)
+        size += len(piece)
+    return found.hexdigest(), size
+
+
+def _bounded(file: IO[bytes], what: str) -> bytes:
+    data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise BundleError(f"{what}: larger than {MAX_FILE} bytes")
+    return data
+
+
+def _opened(folder: int, name: str) -> IO[bytes]:
+    """A regular file below a folder's descriptor, which is closed; a FIFO or device is none."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(0, "expected a regular file")
+    return os.fdopen(fd, "rb")
+
+
+def _in_folder(path: str) -> Iterator[tuple[Item, int]]:
+    try:
+        for folder, folders, names, fd in os.fwalk(path, follow_symlinks=False):
+            below = os.path.relpath(folder, path)
+            # A link to a folder counts as one, and is not gone into.
+            links = [name for name in folders if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)]
+            for name in sorted(names + links):
+                whole = name if below == "." else f"{below}/{name}"
+                mode = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISLNK(mode.st_mode):
+                    yield Item(whole, None, os.fsencode(os.readlink(name, dir_fd=fd))), 0
+                elif stat.S_ISREG(mode.st_mode):
+                    with _opened(os.dup(fd), name) as file:
+                        yield Item(whole, file, None), mode.st_size
+                else:
+                    yield Item(whole, None, None), 0
+    except OSError as error:
+        raise BundleError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def _in_archive(path: str) -> Iterator[tuple[Item, int]]:
+    import zstandard
+
+    with ExitStack() as stack, guarded(path):
+        file = stack.enter_context(open(path, "rb"))
+        plain = stack.enter_context(zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file))
+        with tarfile.open(fileobj=plain, mode="r|") as tar:
+            for member in tar:
+                data = tar.extractfile(member) if member.isreg() else None
+                target = os.fsencode(member.linkname) if member.issym() else None
+                yield Item(member.name, data, target), member.size
+        # What comes after the end of a tar counts for the checksum too.
+        while plain.read(1 << 16):
+            pass
+
+
+@contextmanager
+def guarded(path: str) -> Iterator[None]:
+    """Whatever goes wrong while a capture is read is said in one line, as :class:`BundleError`."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as error:
+        # zstandard's and tarfile's own errors among them, which share no base; a bug of ours is none of these.
+        if isinstance(error, OSError | EOFError | ValueError | tarfile.TarError) or "zstd" in str(error):
+            reason = getattr(error, "strerror", None) or error
+            raise BundleError(f"{path}: damaged, or no capture: {reason}") from error
+        raise

@@ -1,0 +1,141 @@
+"""The commands of forensics: to keep a host as it is, and to compare what was kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from nsinspect.cli.common import CANNOT_LOOK, FOUND, Looked, cli, fail, find, json_option, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nsinspect.bundle import Sink
+    from nsinspect.kernfs import Roots
+
+
+@cli.command("capture")
+@click.argument("containers", metavar="[CONTAINER]...", nargs=-1)
+@click.option(
+    "-o", "--output", required=True, metavar="PATH", help="A new directory, a new FILE.tar.zst, or - for stdout."
+)
+@click.option("--case", metavar="ID", help="Written into the manifest and the log.")
+@click.option("--examiner", metavar="NAME", help="The same.")
+@click.option("--note", metavar="TEXT", help="The same.")
+@click.option("--cmdline", is_flag=True, help="Also command lines of containers' processes, which may hold secrets.")
+@click.option("--environ", is_flag=True, help="Also their environments, which often do.")
+@click.option("--executables", is_flag=True, help="Also SHA-256 of the programs they run.")
+@click.option("--state-files", is_flag=True, help="Also engines' files as they are, environments in them and all.")
+@click.pass_obj
+def capture_command(
+    roots: Roots,
+    containers: tuple[str, ...],
+    output: str,
+    case: str | None,
+    examiner: str | None,
+    note: str | None,
+    cmdline: bool,
+    environ: bool,
+    executables: bool,
+    state_files: bool,
+) -> None:
+    """Keep what the kernel says now: every file that is read, its SHA-256, and the snapshot made of them.
+
+    The result is a --root for every reading command, on any machine.  With CONTAINER, processes of other containers
+    are left out.
+    """
+    from nsinspect import capture, safe
+    from nsinspect.bundle import BundleError
+    from nsinspect.errors import RootError
+
+    chosen, others = [], set[int]()
+    if containers:
+        model = Looked(roots, limits=False).model
+        chosen = [find(model, one).id for one in containers]
+        others = {pid for one in model.containers if one.id not in chosen for pid in one.pids}
+        others -= {pid for one in model.containers if one.id in chosen for pid in one.pids}
+    request = capture.Request(
+        command=tuple(sys.argv),
+        case=case,
+        examiner=examiner,
+        note=note,
+        lastly=tuple(
+            name for name, wanted in (("cmdline", cmdline), ("executable", executables), ("environ", environ)) if wanted
+        ),
+        state_files=state_files,
+        containers=tuple(chosen),
+        leave_out=frozenset(others),
+    )
+    try:
+        sink = _sink(output)
+        done = capture.take(roots, sink, request, _progress())
+        sink.close()
+    except RootError as error:
+        fail(safe.text(str(error)), CANNOT_LOOK)
+    except BundleError as error:
+        fail(safe.text(str(error)), CANNOT_LOOK)
+    except OSError as error:
+        fail(f"{safe.text(output)}: {error.strerror}: the capture is not complete", CANNOT_LOOK)
+    where = "stdout" if output == "-" else safe.text(output)
+    click.echo(f"nsinspect: {done.files} files kept in {where}, {done.failed} could not be read", err=True)
+    click.echo(f"nsinspect: SHA-256 of its SHA256SUMS: {done.seal}", err=True)
+
+
+def _sink(output: str) -> Sink:
+    from nsinspect.bundle import ARCHIVE, Archive, Folder
+
+    if output == "-":
+        if sys.stdout.isatty():
+            raise click.UsageError("-o -: stdout is a terminal; send it to a file or another program")
+        return Archive(sys.stdout.buffer)
+    if output.endswith(ARCHIVE):
+        return Archive.create(output)
+    if output.endswith((".tar", ".tgz", ".gz", ".zst", ".zip")):
+        raise click.UsageError(f"-o {output}: expected a new directory or a name that ends in {ARCHIVE}")
+    return Folder(output)
+
+
+def _progress() -> Callable[[int], None]:
+    """Says on stderr how far it is, when that takes long."""
+    following = time.monotonic() + 2
+
+    def say(count: int) -> None:
+        nonlocal following
+        if time.monotonic() >= following:
+            click.echo(f"nsinspect: {count} files read", err=True)
+            following += 2
+
+    return say
+
+
+@cli.command("verify")
+@click.argument("capture")
+@click.option("--seal", metavar="SHA256", help="What `capture` said of SHA256SUMS when it was taken.")
+@json_option
+def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
+    """Check that a capture is what it was when it was taken.  Exits 1 and names what was altered when it is not."""
+    from nsinspect import safe
+    from nsinspect.bundle import BundleError
+    from nsinspect.verify import verify
+
+    try:
+        verdict = verify(capture, seal)
+    except BundleError as error:
+        fail(safe.text(str(error)), CANNOT_LOOK)
+    if as_json:
+        from nsinspect.views import document
+
+        write(document.verify_document(verdict.files, verdict.seal, verdict.problems))
+    else:
+        lines = [f"{safe.text(name)}: {what}" for name, what in verdict.problems]
+        lines.append(
+            f"{len(verdict.problems)} of {verdict.files} files are not as they were"
+            if lines
+            else f"all {verdict.files} files are as they were"
+        )
+        write("\n".join(lines))
+    if verdict.problems:
+        sys.exit(FOUND)
