@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
-from nsinspect import cgroupfs, cgroupwalk, hostfacts, namespaces, nsfs, procfs, sockets, tasks, testimony, users
+from nsinspect import cgroupfs, cgroupwalk, hostfacts, nsfs, procfs, sockets, tasks, testimony, users
 from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
-from nsinspect.errors import KernelError, Malformed, RootError, Vanished
-from nsinspect.forgiving import Forgiving
+from nsinspect.errors import KernelError, RootError, Vanished
 from nsinspect.grouping import Group, Grouping, group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
-from nsinspect.procfs import CgroupLine, Mount
+from nsinspect.processes import ProcessReader
+from nsinspect.procfs import Mount
 from nsinspect.procnet import Links, Network
 from nsinspect.runtimes.base import Traces
 from nsinspect.snapshot import NO_LINEAGE, Confinement, HostFacts, Issue, Member, Process, Snapshot, Thread
@@ -117,6 +117,10 @@ class Closely:
     sockets: Iterable[int] = ()
     links: bool = False
 
+    def pids(self) -> set[int]:
+        """All of them."""
+        return {*self.threads, *self.members, *self.networks, *self.sockets}
+
 
 class _Close(NamedTuple):
     """What a closer look adds to a snapshot, by its names there."""
@@ -137,7 +141,7 @@ def _everything(processes: Iterable[Process], groups: Iterable[Group]) -> Closel
     return Closely(threads=everybody, members=inside, networks=(*known, *inits), sockets=everybody, links=True)
 
 
-class Collector(Forgiving):
+class Collector(ProcessReader):
     """A look at a host, which may be followed by a closer one at some of its processes."""
 
     def __init__(self, roots: Roots, depth: Depth | None = None, borrow: Callable[[str], int] | None = None) -> None:
@@ -145,14 +149,6 @@ class Collector(Forgiving):
         self.roots = roots
         self.depth = depth or Depth()
         self.borrow = borrow
-        # Whole files and link sets recur in thousands of processes: each distinct one is parsed once.
-        self._cgroup_lines: dict[bytes, tuple[CgroupLine, ...]] = {}
-        self._namespaces: dict[tuple[bytes | None, ...], Namespaces] = {}
-        # A start time names a process among all of its pid only once its clock tick is over: those that began in this
-        # scan, or just before, are known by the inode of their directory, which the next process by that pid does
-        # not have.
-        self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
-        self._young: dict[int, int] = {}
 
     def run(
         self, clock: Callable[[], float] = time.time, attempt: Attempt = _at_any_price
@@ -265,108 +261,6 @@ class Collector(Forgiving):
         with Directory.root(self.roots.procfs) as proc:
             confinements = {g.init.pid: found for g in groups if (found := self.confinement(proc, g.init)) is not None}
             return _Look(confinements, self.monitors(proc, groups, processes, host))
-
-    # -- processes -------------------------------------------------------------------------------------------------
-
-    def process(self, proc: Directory, pid: int) -> Process | None:
-        """One process, pinned by its directory; ``None``, counted, when it exited at any moment of this."""
-        try:
-            with proc.open(str(pid)) as directory:
-                try:
-                    return self.whole_process(directory, pid)
-                except Vanished:
-                    raise
-                except KernelError:
-                    return self.process_in_parts(directory, pid)
-        except Vanished:
-            self.vanished += 1
-        except KernelError as error:
-            self.complain(error, pid)
-        return None
-
-    def whole_process(self, directory: Directory, pid: int) -> Process:
-        """The usual case, where everything can be read: a tenth of a scan's time is saved by forgiving nothing here."""
-        read = directory.read_rendered
-        stat = procfs.parse_stat(read("stat") or b"")
-        if stat.starttime >= self._began:
-            self._young[pid] = directory.inode()
-        data = read("cgroup")
-        lines = self._cgroup_lines.get(data or b"")
-        links = directory.readlinks(namespaces.LINKS)
-        return Process(
-            pid,
-            stat.ppid,
-            stat.starttime,
-            stat.comm,
-            stat.state,
-            lines if lines is not None else self.cgroup_lines(data or b""),
-            self._namespaces.get(links) or self.parsed_links(directory, links, pid),
-            procfs.parse_status(read("status") or b""),
-        )
-
-    def process_in_parts(self, directory: Directory, pid: int) -> Process | None:
-        """The same where something cannot be had: each part that can be is kept, and an issue says what is missing."""
-        stat = self.fact(directory, "stat", procfs.parse_stat, pid)
-        if stat is None:
-            return None
-        if stat.starttime >= self._began:
-            self._young[pid] = directory.inode()
-        return Process(
-            pid,
-            stat.ppid,
-            stat.starttime,
-            stat.comm,
-            stat.state,
-            self.fact(directory, "cgroup", self.cgroup_lines, pid) or (),
-            self.namespaces(directory, pid),
-            self.fact(directory, "status", procfs.parse_status, pid),
-        )
-
-    def cgroup_lines(self, data: bytes) -> tuple[CgroupLine, ...]:
-        """The lines of a cgroup file, the very same for the same text."""
-        known = self._cgroup_lines.get(data)
-        if known is None:
-            known = self._cgroup_lines[data] = procfs.parse_cgroup(data)
-        return known
-
-    def namespaces(self, directory: Directory, pid: int) -> Namespaces:
-        """Those of a process, or of a thread of it, whose directory this is."""
-        try:
-            links = directory.readlinks(namespaces.LINKS)
-        except Vanished:
-            raise
-        except KernelError as error:
-            # One answer for all eight: what is refused is looking at the process, not one of its links.
-            self.complain(type(error)(f"{directory.path}/ns", error.detail), pid)
-            return namespaces.UNKNOWN
-        return self._namespaces.get(links) or self.parsed_links(directory, links, pid)
-
-    def parsed_links(self, directory: Directory, links: tuple[bytes | None, ...], pid: int) -> Namespaces:
-        """Links by type, read."""
-        found = self._namespaces[links] = Namespaces(*(self.link(directory, link, pid) for link in links))
-        return found
-
-    def link(self, directory: Directory, link: bytes | None, pid: int) -> int | None:
-        """The inode in one link."""
-        try:
-            return None if link is None else namespaces.parse_link(link)
-        except Malformed as error:
-            self.complain(error.at(f"{directory.path}/ns"), pid)
-            return None
-
-    def again(self, proc: Directory, process: Process) -> Directory:
-        """Pin a process a second time.  Raises ``Vanished`` when its pid is another's now."""
-        directory = proc.open(str(process.pid))
-        try:
-            stat = directory.parsed("stat", directory.read_rendered("stat"), procfs.parse_stat)
-            same = stat is not None and stat.starttime == process.starttime
-            if not same or self._young.get(process.pid) not in (None, directory.inode()):
-                raise Vanished(directory.path, "its pid is another process's now")
-        except BaseException:
-            # Whatever it is: until this returns, nobody else has the descriptor to close it.
-            directory.close()
-            raise
-        return directory
 
     def confinement(self, proc: Directory, process: Process) -> Confinement | None:
         """How one init is confined; ``None``, counted, when it is gone."""

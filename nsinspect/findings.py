@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -68,7 +68,8 @@ _RUNC = b"/memfd:runc_cloned:"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that stands out.  ``pids``: ``pid`` and those below it of which the same is true; ``tid`` is the thread
-    it is about, ``pid`` where it is the whole process.  ``evidence``: (the file, what it says)."""
+    it is about, ``pid`` where it is the whole process.  ``evidence``: (the file, what it says).  ``gained``: mask of
+    the capabilities it has and its init, or leader, has not."""
 
     kind: str
     severity: str
@@ -79,6 +80,7 @@ class Finding:
     pids: tuple[int, ...]
     evidence: tuple[tuple[str, str | bytes], ...]
     technique: str | None
+    gained: int = 0
 
 
 def findings(snapshot: Snapshot, model: Model) -> tuple[Finding, ...]:
@@ -93,27 +95,55 @@ def findings(snapshot: Snapshot, model: Model) -> tuple[Finding, ...]:
 
 
 def _merged(found: Iterable[Finding], by_pid: Mapping[int, Process]) -> list[Finding]:
-    """One finding for a process and all it started, of which the same is true."""
-    tops: dict[tuple[str, str, int], Finding] = {}
-    whole = [one for one in found if one.tid == one.pid]
-    same = {(one.kind, one.container, one.pid): one for one in whole}
-    below: defaultdict[tuple[str, str, int], set[int]] = defaultdict(set)
-    for key, one in same.items():
-        top, seen = one.pid, {one.pid}
-        while (parent := by_pid[top].ppid) in by_pid and (*key[:2], parent) in same and parent not in seen:
+    """One finding for a process and all it started, of which the same is true; threads stand for themselves."""
+    threads = []
+    same: defaultdict[tuple[str, str], dict[int, Finding]] = defaultdict(dict)
+    for one in found:
+        if one.tid != one.pid:
+            threads.append(one)
+        else:
+            same[one.kind, one.container][one.pid] = one
+    merged = []
+    for its in same.values():
+        below: defaultdict[int, list[Finding]] = defaultdict(list)
+        tops = _tops(its, by_pid)
+        for pid in sorted(its):
+            below[tops[pid]].append(its[pid])
+        merged += [_with(its[top], all_of_it) for top, all_of_it in below.items()]
+    return merged + threads
+
+
+def _tops(pids: Collection[int], by_pid: Mapping[int, Process]) -> dict[int, int]:
+    """For each of ``pids`` the first of its ancestors that is reached through nobody else."""
+    tops: dict[int, int] = {}
+    for pid in pids:
+        way = {pid: None}
+        top = pid
+        # A table that was read while pids were given anew may have a loop.
+        while top not in tops and (parent := by_pid[top].ppid) in pids and parent not in way:
             top = parent
-            seen.add(top)
-        tops[(*key[:2], top)] = same[(*key[:2], top)]
-        below[(*key[:2], top)].add(one.pid)
-    threads = [one for one in found if one.tid != one.pid]
-    return [*(_with(one, [same[(*key[:2], pid)] for pid in sorted(below[key])]) for key, one in tops.items()), *threads]
+            way[top] = None
+        tops.update(dict.fromkeys(way, tops.get(top, top)))
+    return tops
 
 
 def _with(top: Finding, all_of_it: Sequence[Finding]) -> Finding:
-    """A finding with those below it; what only theirs show is evidence too."""
-    shown = {_file_of(one.pid, says): (says, what) for one in (top, *all_of_it) for says, what in one.evidence}
-    shown |= {_file_of(top.pid, says): (says, what) for says, what in top.evidence}
-    return replace(top, pids=tuple(one.pid for one in all_of_it), evidence=tuple(shown.values()))
+    """A finding with those below it: as severe as the worst; what only theirs show is evidence too."""
+    shown = {_file_of(top.pid, says) for says, _ in top.evidence}
+    more: dict[str, tuple[str, str | bytes]] = {}
+    gained = 0
+    for one in all_of_it:
+        gained |= one.gained
+        for says, what in one.evidence:
+            if _file_of(one.pid, says) not in shown:
+                more.setdefault(_file_of(one.pid, says), (says, what))
+    return replace(
+        top,
+        severity=max((one.severity for one in all_of_it), key=SEVERITIES.index),
+        pids=tuple(one.pid for one in all_of_it),
+        evidence=(*top.evidence, *more.values()),
+        gained=gained,
+    )
 
 
 def _file_of(pid: int, path: str) -> str:
@@ -130,6 +160,7 @@ class _Look:
         self.containers = [container for container in model.containers if container.kind != "isolate"]
         self.around = innermost(self.containers)
         self.inits = {container.id: self.by_pid[container.init.pid] for container in self.containers}
+        self.pids = {container.id: frozenset(container.pids) for container in self.containers}
         self.engines = {container.id: set(self._ancestors(self.inits[container.id])) for container in self.containers}
 
     def _ancestors(self, process: Process) -> Iterator[int]:
@@ -190,15 +221,13 @@ class _Look:
             yield finding(
                 "host_namespaces", severity, self._links(process.pid, process.namespaces, init, hosts), "T1611"
             )
-        if "user" in others:
-            yield finding(
-                "user_namespace", "medium", self._links(process.pid, process.namespaces, init, others), "T1068"
-            )
-        elif others and not _managed(process, init):
-            technique = "T1611" if self._of_another(container, process, others) else None
-            yield finding(
-                "other_namespaces", "medium", self._links(process.pid, process.namespaces, init, others), technique
-            )
+        if others and not _managed(process, init):
+            links = self._links(process.pid, process.namespaces, init, others)
+            if "user" in others:
+                yield finding("user_namespace", "medium", links, "T1068")
+            else:
+                technique = "T1611" if self._of_another(container, process, others) else None
+                yield finding("other_namespaces", "medium", links, technique)
         # What it can do counts in its own user namespace: in one made inside it is no power over this container.
         if "user" not in others and process.status is not None and init.status is not None:
             yield from self._power(finding, container, process, init, by_engine=by_engine)
@@ -228,12 +257,14 @@ class _Look:
         if root is not None and its.uid.effective == root != inits.uid.effective:
             words = f"effective uid {root}, which is root inside; init {init.pid} has {inits.uid.effective}"
             more = [(file, _sets("init has not", gained))] if gained and not evidence else []
+            # The name of the finding says it; what it can do more is evidence.
             yield finding("root", "low" if by_engine else "medium", [(file, words), *more], technique)
         elif gained and not evidence and not by_engine:
             # Of an engine's exec that is what the container was given from the start, and init laid down.
-            yield finding("more_power", "medium", [(file, _sets("init has not", gained))], technique)
+            told = [(file, _sets("init has not", gained))]
+            yield finding("more_power", "medium", told, technique, gained=gained)
         if evidence:
-            yield finding("more_power", "high", evidence, technique)
+            yield finding("more_power", "high", evidence, technique, gained=beyond)
 
     def _less_confined(
         self, container: Container, process: Process, its: Status, inits: Status
@@ -253,7 +284,7 @@ class _Look:
         """Whether its parent is outside its pid namespace, whether that is an engine's, and what shows it."""
         parent = self.by_pid.get(process.ppid)
         own = init.namespaces.pid
-        if parent is None or own is None or own == self.host.pid or parent.pid in container.pids:
+        if parent is None or own is None or own == self.host.pid or parent.pid in self.pids[container.id]:
             return False, False, []
         if process.namespaces.pid != own or parent.namespaces.pid in (own, None):
             return False, False, []
@@ -346,7 +377,7 @@ class _Look:
                 severity = "critical" if any(k in _ESCAPED for k in hosts) else "high" if hosts or extra else "low"
                 severity = "medium" if severity == "low" and others else severity
                 technique = "T1611" if hosts else "T1068" if extra else None
-                one = _finding(container, process, "thread", severity, evidence, technique)
+                one = _finding(container, process, "thread", severity, evidence, technique, gained=extra)
                 yield replace(one, tid=thread.tid, comm=thread.comm)
 
 
@@ -357,6 +388,7 @@ def _finding(
     severity: str,
     evidence: Iterable[tuple[str, str | bytes]],
     technique: str | None,
+    gained: int = 0,
 ) -> Finding:
     return Finding(
         kind=kind,
@@ -368,6 +400,7 @@ def _finding(
         pids=(process.pid,),
         evidence=tuple(evidence),
         technique=technique,
+        gained=gained,
     )
 
 

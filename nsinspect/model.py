@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from nsinspect import limits as _limits
@@ -152,10 +152,10 @@ def issues_about(model: Model, container: Container) -> tuple[Issue, ...]:
     return issues_of((issue for issue in model.issues if issue not in about_others), container.pids)
 
 
-def with_issues_of(model: Model, snapshot: Snapshot) -> Model:
-    """The model with what a closer look at its host complained of."""
+def with_issues_of(model: Model, snapshot: Snapshot, pids: Iterable[int]) -> Model:
+    """The model with what a closer look at ``pids`` complained of."""
     known = set(model.issues)
-    new = (issue for issue in _relevant(snapshot, model.containers) if issue not in known)
+    new = (issue for issue in _about(snapshot.issues, frozenset(pids)) if issue not in known)
     return replace(model, issues=(*model.issues, *new))
 
 
@@ -179,8 +179,12 @@ def _relevant(snapshot: Snapshot, containers: tuple[Container, ...]) -> list[Iss
     matter = {pid for container in containers for pid in container.pids}
     if None in snapshot.host.namespaces:
         matter.add(1)
+    return _about(snapshot.issues, matter)
+
+
+def _about(issues: Iterable[Issue], matter: Collection[int]) -> list[Issue]:
     found = []
-    for issue in snapshot.issues:
+    for issue in issues:
         pids = tuple(pid for pid in issue.pids if pid in matter or issue.path.endswith(("/cgroup", "/stat")))
         if pids or not issue.pids:
             found.append(issue._replace(pids=pids))

@@ -82,10 +82,14 @@ def _asked(asker: Forgiving, path: str, opened: dict[int, int]) -> dict[int, Lin
     found = {}
     for line in output.splitlines(keepends=True):
         # A child that was killed may have left half a line.
-        if line.endswith(b"\n"):
+        if not line.endswith(b"\n"):
+            continue
+        try:
             answer = json.loads(line)
             its = tuple(Link(**{**link, "addresses": tuple(link["addresses"])}) for link in answer["links"])
             found[by_fd[answer["fd"]]] = Links(answer["host_netnsid"], its)
+        except (ValueError, KeyError, TypeError):
+            trouble = trouble or "an answer that is none"
     if len(found) < len(opened):
         detail = f"of {len(opened)} network namespaces {len(found)} told of their links"
         asker.complain(Unreadable(f"{path}/<pid>/ns/net", f"{detail}: {trouble or 'the others refused'}"))
@@ -105,8 +109,10 @@ def _answers(fds: Sequence[int]) -> Iterator[dict[str, Any]]:
             sys.stderr.write(f"setns: {os.strerror(ctypes.get_errno())}\n")
             continue
         with IPRoute() as route:
+            its = list(_links(route))
+            # Asked last: a namespace has a number for another from when one of its links leads there.
             told = route.get_netnsid(fd=fds[0]) if fd != fds[0] else None
-            yield {"fd": fd, "host_netnsid": _netnsid(told), "links": list(_links(route))}
+            yield {"fd": fd, "host_netnsid": _netnsid(told), "links": its}
 
 
 def _netnsid(told: Any) -> int | None:
@@ -124,7 +130,7 @@ def _links(route: Any) -> Iterator[dict[str, Any]]:
         info = message.get_attr("IFLA_LINKINFO")
         yield {
             "ifindex": message["index"],
-            "name": message.get_attr("IFLA_IFNAME"),
+            "name": _text(message.get_attr("IFLA_IFNAME")),
             "kind": info.get_attr("IFLA_INFO_KIND") if info else None,
             "state": str(message.get_attr("IFLA_OPERSTATE")).lower(),
             "mac": message.get_attr("IFLA_ADDRESS"),
@@ -133,6 +139,11 @@ def _links(route: Any) -> Iterator[dict[str, Any]]:
             "link": message.get_attr("IFLA_LINK"),
             "link_netnsid": message.get_attr("IFLA_LINK_NETNSID"),
         }
+
+
+def _text(name: str | bytes) -> str:
+    """A container may give its interfaces names that are no text."""
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
 
 
 def _main(arguments: Sequence[str]) -> None:

@@ -68,8 +68,11 @@ def networks(snapshot: Snapshot, model: Model) -> tuple[Net, ...]:
             held[socket].append(pid)
     inodes_of = {process.pid: process.namespaces.net for process in snapshot.processes}
     members: defaultdict[int, list[int]] = defaultdict(list)
+    unknown = []
     for pid, its_inode in inodes_of.items():
-        if its_inode is not None:
+        if its_inode is None:
+            unknown.append(pid)
+        else:
             members[its_inode].append(pid)
     found = []
     hosts = snapshot.host.namespaces.net
@@ -78,7 +81,8 @@ def networks(snapshot: Snapshot, model: Model) -> tuple[Net, ...]:
         inside = [pid] if inode is None else members[inode]
         containers = tuple(dict.fromkeys(around[one].id for one in inside if one in around))
         host = None if inode is None or hosts is None else inode == hosts
-        complete = all(snapshot.sockets.get(one) is not None for one in inside)
+        # Somebody of whom we may not know where it is may be the one.
+        complete = all(snapshot.sockets.get(one) is not None for one in (*inside, *unknown))
         sole = containers if len(containers) == 1 and host is False else None
         listening = None
         if network.listeners is not None:
@@ -158,5 +162,15 @@ def _peer(inode: int, link: Link, told: Mapping[int, Links], host: int | None) -
         for place in places
         for other in told[place].links
         if other.kind == "veth" and other.ifindex == link.link and other.link == link.ifindex
+        if _may_lead_to(other, told[place], here=place == inode, to_host=inode == host)
     ]
     return ends[0] if len(ends) == 1 else None
+
+
+def _may_lead_to(end: Link, its: Links, *, here: bool, to_host: bool) -> bool:
+    """Whether what an end says of where its other is fits: in its own namespace, in the host's, or in another."""
+    if here or end.link_netnsid is None:
+        return here and end.link_netnsid is None
+    if to_host:
+        return end.link_netnsid == its.host_netnsid
+    return its.host_netnsid is None or end.link_netnsid != its.host_netnsid

@@ -40,7 +40,9 @@ FAILURES = frozenset(("denied", "malformed", "unreadable"))
 class Process(NamedTuple):
     """One process.  ``(boot_id, pid, starttime)`` is its identity; ``starttime`` is in clock ticks since boot.
 
-    ``cgroup`` is empty and ``status`` is ``None`` where they could not be read.
+    ``cgroup`` is empty and ``status`` is ``None`` where they could not be read.  ``speaker``: the thread that all of
+    this but ``comm`` and ``starttime`` is of, where the first one has ended and left the others behind: it is in no
+    cgroup and no namespace any more.
     """
 
     pid: int
@@ -51,6 +53,7 @@ class Process(NamedTuple):
     cgroup: tuple[CgroupLine, ...]
     namespaces: Namespaces
     status: Status | None
+    speaker: int | None = None
 
 
 class Thread(NamedTuple):

@@ -26,9 +26,10 @@ def networks(asker: Forgiving, roots: Roots, processes: Iterable[Process], again
         if inode in seen or process.state in "ZX":
             continue
         looked = each(asker, roots, [process], again, lambda directory, one: _network(asker, directory, one))
-        if looked:
-            found |= looked
-            seen |= set() if inode is None else {inode}
+        found |= looked
+        # One that ended meanwhile shows nothing; the next one may.
+        if inode is not None and looked and looked[process.pid] != Network(None, None):
+            seen.add(inode)
     return found
 
 

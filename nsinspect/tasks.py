@@ -52,7 +52,7 @@ def threads(
     """By pid, the threads besides the leader; a process without any is not in it."""
 
     def look(directory: Directory, process: Process) -> tuple[Thread, ...]:
-        with directory.open("task") as tasks:
+        with directory.open("task" if process.speaker is None else "..") as tasks:
             tids = sorted(int(name) for name in tasks.entries() if name.isdigit() and int(name) != process.pid)
             return tuple(found for tid in tids if (found := _thread(asker, tasks, tid, process.pid, links)) is not None)
 

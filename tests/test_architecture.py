@@ -52,7 +52,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"model", "security"} | FACTS,
     "networks": {"model"} | FACTS,
     "cgroupwalk": {"errors", "kernfs", "grouping", "forgiving"} | FACTS,
+    "processes": {"errors", "kernfs", "forgiving"} | FACTS,
+    "diff": {"findings", "model", "mounts", "networks", "limits", "capabilities"} | FACTS,
     "collect": {
+        "processes",
         "hostfacts",
         "netns",
         "sockets",
@@ -135,7 +138,7 @@ ONLY_IN = {
 
 # Standard library that looks at the world -> the only modules that may.  Everything else is pure.
 WORLD = {
-    "time": {"capture", "cli.evidence", "collect", "lastly", "serve.daemon", "serve.notify", "serve.scraper"},
+    "time": {"capture", "cli.evidence", "collect", "lastly", "processes", "serve.daemon", "serve.notify", "serve.scraper"},
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
     "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
     "threading": {"serve.scraper", "users"},
@@ -145,7 +148,7 @@ WORLD = {
     "shutil": {"cli.common"},
     "subprocess": {"lastly", "netns"},
     "tarfile": {"bundle"},
-    "io": {"views.words"},
+    "io": {"bundle", "views.words"},
     **{module: set[str]() for module in ("pathlib", "glob", "random")},
 }
 

@@ -85,11 +85,11 @@ class Looked:
         from nsinspect.collect import Closely
         from nsinspect.model import with_issues_of
 
-        collector = self._collector
-        if collector is None:
-            return  # what is past was looked at as closely as it will ever be
-        self.snapshot = self._or_end(lambda: collector.closer(self.snapshot, Closely(**wanted)))
-        self.model = with_issues_of(self.model, self.snapshot)
+        collector, closely = self._collector, Closely(**wanted)
+        # What is past was looked at as closely as it will ever be.
+        if collector is not None:
+            self.snapshot = self._or_end(lambda: collector.closer(self.snapshot, closely))
+        self.model = with_issues_of(self.model, self.snapshot, closely.pids())
 
     @staticmethod
     def _or_end(work: Callable[[], T]) -> T:

@@ -201,8 +201,8 @@ def caps_command(
         wanted = mask_of(has)
     except ValueError as error:
         raise click.UsageError(f"--has: {error}") from error
-    looked = Looked(roots, limits=False)
-    looked.closer(threads=(process.pid for process in looked.snapshot.processes))
+    looked = Looked(roots, isolates=container is not None, limits=False)
+    looked.closer(threads=[process.pid for process in looked.snapshot.processes])
     model = looked.model
     found = powers(looked.snapshot, model)
     if container is not None:
@@ -236,7 +236,7 @@ def net_command(roots: Roots, container: str | None, as_json: bool, strict: bool
     """
     from nsinspect.networks import network_of, networks
 
-    looked = Looked(roots, limits=False)
+    looked = Looked(roots, isolates=container is not None, limits=False)
     its = None if container is None else find(looked.model, container)
     known = [process.pid for process in looked.snapshot.processes if process.namespaces.net is not None]
     # Of those whose namespace we may not know, one is enough of each container, and PID 1 of the host.

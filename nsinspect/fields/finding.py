@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsinspect.fields import shapes
 from nsinspect.fields.row import Field
-from nsinspect.fields.schema import COUNT, EVIDENCE, PIDS, TEXT, exactly
+from nsinspect.fields.schema import COUNT, EVIDENCE, PIDS, TEXT, TEXTS, exactly
 from nsinspect.findings import CATALOGUE, KINDS, SEVERITIES, TECHNIQUES, Finding
 
 FINDING: tuple[Field[Finding], ...] = (
@@ -16,6 +16,13 @@ FINDING: tuple[Field[Finding], ...] = (
     Field("tid", COUNT, "the thread it is about; the pid where it is the process", lambda f: f.tid, True),
     Field("comm", TEXT, "its command name, which it chooses itself", lambda f: f.comm, True),
     Field("pids", PIDS, "it, and those below it of which the same is true", lambda f: list(f.pids), True),
+    Field(
+        "capabilities",
+        TEXTS,
+        "those it has and its init, or for a thread its leader, has not",
+        lambda f: shapes.capability_names(f.gained),
+        True,
+    ),
     Field("evidence", EVIDENCE, "which file shows it, and what it says", lambda f: shapes.evidence(f.evidence), True),
     Field(
         "technique",

@@ -162,6 +162,8 @@ def finding_words(one: Finding) -> Text:
     if len(one.pids) > 1:
         text.append(f" and {len(one.pids) - 1} below it", "not bold")
     text.append(f" {KINDS[one.kind]}", "not bold")
+    if one.gained:
+        text.append(f": {some_capabilities(one.gained)}", "not bold")
     if one.technique:
         text.append(f" ({one.technique} {TECHNIQUES[one.technique]})", "not bold")
     return text

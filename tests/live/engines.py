@@ -33,6 +33,13 @@ def until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     return found
 
 
+def until_settled(pids: Iterable[int]) -> None:
+    """Wait until processes are past the second in which nobody is judged."""
+    starts = [Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19] for pid in pids]
+    youngest = max(map(int, starts)) / os.sysconf("SC_CLK_TCK")
+    until(lambda: float(Path("/proc/uptime").read_text().split()[0]) - youngest > 1.1, "their first second")
+
+
 def output_of(*command: str, log: Path | None = None, check: bool = True) -> str:
     """Run a command without input; its output, which goes to ``log`` where a daemon would keep a pipe open."""
     if log is None:

@@ -106,7 +106,10 @@ def docker() -> None:
         sh(f"docker run -d --name {name} {flags} bb", *TWO)
     sh("docker run -d --name joined --network container:aa bb sleep 1000")
     sh("docker exec -d aa sleep 1002")
-    members = until(lambda: found if len(found := sh("docker top aa -eo pid").split()[1:]) == 3 else None, "exec in aa")
+    sh("docker exec -d --privileged aa sleep 1006")
+    members = until(lambda: found if len(found := sh("docker top aa -eo pid").split()[1:]) == 4 else None, "exec in aa")
+    powerful = int(sh("pgrep -x -f sleep.1006"))
+    extra["powerful"] = {"pid": powerful, "label": Path(f"/proc/{powerful}/attr/current").read_text().strip()}
     for one in json.loads(sh("docker inspect", *starts, "joined")):
         name = one["Name"].removeprefix("/")
         expect(
@@ -461,6 +464,20 @@ def oracle() -> dict[str, Any]:
     return json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-3000:]}
 
 
+def readability() -> None:
+    """Which fact needs which privilege on this kernel (readability.py)."""
+    done = subprocess.run(
+        [sys.executable, "tests/live/readability.py"],
+        cwd="/opt/nsinspect",
+        env={**os.environ, "PYTHONPATH": "/opt/nsinspect"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    extra["readability"] = json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-3000:]}
+
+
 def versions() -> dict[str, str]:
     """What is running here, in the programs' own words."""
     commands = {
@@ -537,6 +554,7 @@ def main() -> None:
             "pid": pool.submit(ask, "pid", *map(str, pids)),
             "show": pool.submit(ask, "show", "default/web/app"),
             "show_crio": pool.submit(ask, "show", "shop/db-0/postgres"),
+            "findings": pool.submit(ask, "findings"),
             "oracle": pool.submit(oracle),
         }
         answers |= {name: future.result() for name, future in asked.items()}
@@ -554,6 +572,8 @@ def main() -> None:
     with ThreadPoolExecutor(2) as pool:
         later, later_pid = pool.submit(ask, "list"), pool.submit(ask, "pid", *map(str, inits))
         answers |= {"list_after": later.result(), "pid_after": later_pid.result()}
+    # Last, because it starts containers of its own.
+    guarded(readability)
     answers |= {"expected": expected, "helpers": helpers, "failed": failed, "seconds": seconds, **extra}
     print(json.dumps(answers))
 

@@ -36,6 +36,7 @@ from tests.live.engines import (
     parent_of,
     unpacked,
     until,
+    until_settled,
 )
 
 HERE = Path(__file__).parent
@@ -390,6 +391,16 @@ def test_processes_of_every_engine_are_located(machine: Machine, ask: Ask):
         assert found[pid]["runtime"] in wanted.runtimes
         assert found[pid]["pod"] == wanted.pod
         assert found[pid]["evidence"]
+
+
+def test_nobody_stands_out(machine: Machine, run: Callable[..., subprocess.CompletedProcess[bytes]]):
+    """In no container, whoever else is on this machine: not its runtime, its shim, its monitor nor its pivot."""
+    until_settled(machine.processes())
+    ours = {one.id for one in machine.expected.values()}
+    everywhere = json.loads(run("findings", "--json").stdout)["findings"]
+
+    assert [one for one in everywhere if one["container"] in ours] == []
+    assert run("findings", machine.expected["cri-app"].id).returncode == 0
 
 
 # -- isolates ------------------------------------------------------------------------------------------------------

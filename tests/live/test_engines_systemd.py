@@ -411,6 +411,24 @@ def test_namespaces_and_capabilities_are_what_other_tools_see(answers: Answers):
     assert answers["oracle"]["compared"] >= sum(len(one["pids"]) for one in answers["expected"])
 
 
+def test_nobody_stands_out_but_who_docker_gave_more_power(answers: Answers):
+    """Not in a pod, not without root, not beside a shim or a monitor: ``docker exec --privileged`` alone, once.
+
+    It has the capabilities; its AppArmor profile stays.
+    """
+    pid = answers["powerful"]["pid"]
+    (finding,) = answers["findings"]["document"]["findings"]
+    evidence = {one["says"]: one["what"] for one in finding["evidence"]}
+
+    assert answers["findings"]["status"] == 1
+    assert finding["container"] == one_expected(answers, "docker", "aa")["id"]
+    assert (finding["kind"], finding["severity"], finding["technique"]["id"]) == ("more_power", "high", "T1609")
+    assert (finding["pid"], finding["tid"], finding["pids"]) == (pid, pid, [pid])
+    assert "CAP_SYS_ADMIN" in evidence[f"/proc/{pid}/status"].split()
+    assert answers["powerful"]["label"] == "docker-default (enforce)"
+    assert evidence.keys() == {f"/proc/{pid}/status"}
+
+
 def test_the_matrix_has_a_row_for_every_engine(answers: Answers):
     """What the docs will say is what was asked here."""
     rows = matrix_rows()

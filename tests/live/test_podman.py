@@ -44,6 +44,8 @@ printf ', "oracle": '; {python} {here}/oracle.py
 printf ', "rows": {{'
 {rows}
 printf '"": 0}}'
+printf ', "powerful": %s' $(pgrep -x -f 'sleep 998')
+printf ', "findings": '; ask findings --json || test $? = 1
 printf ', "inspect": '; podman inspect $(podman ps -q)
 printf '}}'
 ask show web >&2
@@ -150,6 +152,19 @@ def test_an_exec_with_privileges_is_an_outlier(containers: dict[str, dict[str, A
     assert len(containers["no-swap"]["pids"]) == 2
     assert containers["no-swap"]["capabilities"]["outliers"] == []
     assert f"process {outlier['pid']} sleep has capabilities that init has not" in answers["page"]
+
+
+def test_it_is_all_that_stands_out(containers: dict[str, dict[str, Any]], answers: dict[str, Any]):
+    """By an engine's hand, and once; neither a plain exec, nor the host's namespaces, nor another's network do."""
+    (finding,) = answers["findings"]["findings"]
+    status = f"/proc/{answers['powerful']}/status"
+    (powers,) = [one["what"] for one in finding["evidence"] if one["says"] == status]
+
+    assert (finding["kind"], finding["severity"], finding["technique"]["id"]) == ("more_power", "high", "T1609")
+    assert finding["container"] == containers["web"]["id"]
+    assert finding["pid"] == finding["tid"] == answers["powerful"]
+    assert finding["pids"] == [answers["powerful"]]
+    assert "CAP_SYS_ADMIN" in powers.split()
 
 
 def test_namespaces_are_those_of_the_flags(containers: dict[str, dict[str, Any]]):

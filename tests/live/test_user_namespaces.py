@@ -120,6 +120,7 @@ for name in {every}; do printf '"%s": ' $name; ask show $name; printf ', '; done
 printf '"": 0}}, "states": {{"boxed": '; runc state boxed; printf ', "no-root": '; crun state no-root
 printf '}}, "podman": '; podman inspect plain auto
 printf ', "alice": '; alice inspect rootless all-powerful keep-id
+printf ', "findings": '; ask findings || test $? = 1
 printf ', "top": {{'
 {tops}
 printf '"": ""}}}}'
@@ -370,6 +371,46 @@ def test_nor_are_they_where_the_container_has_a_user_namespace_too(answers: Answ
     outliers = shown(answers, name)["capabilities"]["outliers"]
 
     assert {one["pid"]: one["extra"] for one in outliers if one["extra"]} == {}
+
+
+def findings_of(answers: Answers, name: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """What stands out in a container, by kind and process."""
+    found = [one for one in answers["findings"]["findings"] if one["container"] == shown(answers, name)["id"]]
+    by_process = {(one["kind"], one["pid"]): one for one in found}
+    assert len(by_process) == len(found)
+    return by_process
+
+
+def test_what_stands_out_is_what_unshared_and_what_an_exec_was_given(answers: Answers, name: str):
+    """``unshare -Ur`` once each, ``exec --privileged`` once; neither another user nor an engine without root does."""
+    wanted = {("user_namespace", pid_of(answers, name, NESTED))} if name in PODMAN else set()
+    wanted |= {("more_power", pid_of(answers, name, PRIVILEGED))} if name == "plain" else set()
+
+    assert findings_of(answers, name).keys() == wanted
+
+
+@pytest.mark.parametrize("name", PODMAN)
+def test_it_says_which_user_namespace_was_made(answers: Answers, name: str):
+    nested, init = pid_of(answers, name, NESTED), init_of(answers, name)
+    finding = findings_of(answers, name)["user_namespace", nested]
+    inode, inits = (kernels(answers, pid)["user"] for pid in (nested, init))
+    (evidence,) = finding["evidence"]
+
+    assert (finding["severity"], finding["technique"]["id"]) == ("medium", "T1068")
+    assert finding["pids"] == [nested]
+    assert evidence["says"] == f"/proc/{nested}/ns/user"
+    assert evidence["what"] == f"user:[{inode}]; {init} has user:[{inits}]"
+
+
+def test_it_says_what_power_an_exec_was_given(answers: Answers):
+    pid = pid_of(answers, "plain", PRIVILEGED)
+    finding = findings_of(answers, "plain")["more_power", pid]
+    (evidence,) = finding["evidence"]
+
+    assert (finding["severity"], finding["technique"]["id"]) == ("high", "T1609")
+    assert finding["pids"] == [pid]
+    assert evidence["says"] == f"/proc/{pid}/status"
+    assert "CAP_SYS_ADMIN" in evidence["what"].split()
 
 
 # --- names, on the machine itself
