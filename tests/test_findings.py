@@ -374,7 +374,7 @@ def test_services_of_a_systemd_that_is_init_may_have_namespaces_of_their_own():
 
 
 def test_only_systemd_that_is_init_has_services():
-    """Not any init, and not what stays in init's own cgroup, or takes the host's namespaces, or a user namespace."""
+    """Not any init, and not what stays in init's own cgroup, or takes the host's namespaces."""
     assert [kind for kind, *_ in kinds(init_a(comm=b"tini"), service(11))] == ["other_namespaces"]
     systemd = init_a(comm=b"systemd")
     assert [kind for kind, *_ in kinds(systemd, in_a(11, namespaces=IN_A._replace(mnt=NEW.mnt)))] == [
@@ -383,7 +383,8 @@ def test_only_systemd_that_is_init_has_services():
     escaped = service(11)._replace(namespaces=IN_A._replace(mnt=HOST.mnt))
     assert [kind for kind, *_ in kinds(systemd, escaped)] == ["host_namespaces"]
     private_users = service(11)._replace(namespaces=IN_A._replace(user=NEW.user + 900))
-    assert [kind for kind, *_ in kinds(systemd, private_users)] == ["user_namespace"]
+    assert found(systemd, private_users) == ()
+    assert [kind for kind, *_ in kinds(init_a(comm=b"tini"), private_users)] == ["user_namespace"]
 
 
 def test_an_engines_supervisor_in_the_containers_cgroup_is_no_finding():
