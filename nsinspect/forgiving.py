@@ -43,8 +43,9 @@ class Forgiving:
         # Copies: a part of a collection that was left behind may still complain.
         issues = list(self.issues)
         for (kind, general, detail), pids in self.refused.copy().items():
-            path = general.replace("<pid>", str(pids[0])) if len(pids) == 1 else general
-            issues.append(Issue(kind, path, detail, tuple(pids)))
+            its = tuple(dict.fromkeys(pids))
+            path = general.replace("<pid>", str(its[0])) if len(its) == 1 else general
+            issues.append(Issue(kind, path, detail, its))
         return tuple(issues)
 
     def fact(self, directory: Directory, name: str, parse: Callable[[bytes], T], pid: int | None = None) -> T | None:

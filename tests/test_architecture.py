@@ -18,7 +18,7 @@ LONGEST_MODULE = 500
 RECORDS = {"procfs", "procnet", "cgroupfs", "namespaces", "capabilities", "declarations"}
 FACTS = RECORDS | {"snapshot"}
 MEANING = {"model", "limits", "security", "grouping"}
-ABOUT = {"drift", "findings", "locate", "membership", "mounts", "networks", "powers", "shares"}
+ABOUT = {"diff", "drift", "findings", "locate", "membership", "mounts", "networks", "powers", "shares"}
 
 # Module (or the package it is in) -> the modules of ours it may import.  Facts flow down this table, never up.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -91,6 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cli",
         "bundle",
         "capture",
+        "diff",
         "revisit",
         "verify",
         "serve",
@@ -138,7 +139,16 @@ ONLY_IN = {
 
 # Standard library that looks at the world -> the only modules that may.  Everything else is pure.
 WORLD = {
-    "time": {"capture", "cli.evidence", "collect", "lastly", "processes", "serve.daemon", "serve.notify", "serve.scraper"},
+    "time": {
+        "capture",
+        "cli.evidence",
+        "collect",
+        "lastly",
+        "processes",
+        "serve.daemon",
+        "serve.notify",
+        "serve.scraper",
+    },
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
     "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
     "threading": {"serve.scraper", "users"},

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsinspect.cli.common import CANNOT_LOOK, FOUND, Looked, cli, fail, find, json_option, write
+from nsinspect.cli.common import CANNOT_LOOK, FOUND, Looked, cli, colour, fail, find, json_option, width, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nsinspect.bundle import Sink
+    from nsinspect.diff import Side
     from nsinspect.kernfs import Roots
 
 
@@ -139,3 +140,47 @@ def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
         write("\n".join(lines))
     if verdict.problems:
         sys.exit(FOUND)
+
+
+@cli.command("diff")
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "-a", "--all", "everything", is_flag=True, help="Also what changes all the time: usage, processes, ports."
+)
+@json_option
+@click.pass_obj
+def diff_command(roots: Roots, before: str, after: str, everything: bool, as_json: bool) -> None:
+    """Show what is different between two looks at a host.  Exits 1 when anything is.
+
+    BEFORE and AFTER are captures, or the word live.
+    """
+    from nsinspect.diff import diff, worth_saying
+
+    old, new = _side(roots, before), _side(roots, after)
+    changes = diff(old, new)
+    shown = changes if everything else worth_saying(changes)
+    if as_json:
+        from nsinspect.views import document
+
+        write(document.diff_document(old.model, new.model, shown))
+    else:
+        from nsinspect.views import changes as view
+
+        write(view.diff_report(old, new, shown, len(changes) - len(shown), width=width(), colour=colour()))
+    if shown:
+        sys.exit(FOUND)
+
+
+def _side(roots: Roots, name: str) -> Side:
+    """A capture, or this host as it is now."""
+    from dataclasses import replace
+
+    from nsinspect.bundle import is_capture
+    from nsinspect.diff import Side
+
+    if name == "live":
+        return Side(Looked(roots, lineage=True, everything=True).snapshot)
+    if not is_capture(name):
+        fail(f"{ascii(name)[1:-1]}: expected a capture, or the word live", CANNOT_LOOK)
+    return Side(Looked(replace(roots, root=name), lineage=True).snapshot)

@@ -5,6 +5,7 @@ are dotted paths into the document.  Getters give bytes for text that a containe
 view makes both fit to be seen.
 """
 
+from nsinspect.fields.change import CHANGE
 from nsinspect.fields.container import CONTAINER
 from nsinspect.fields.finding import FINDING
 from nsinspect.fields.host import HOST, PROCESS
@@ -15,6 +16,7 @@ from nsinspect.fields.row import Field, Metric
 from nsinspect.fields.scrape import SCRAPE, Scrape
 
 __all__ = [
+    "CHANGE",
     "CONTAINER",
     "FINDING",
     "HOST",

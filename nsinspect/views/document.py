@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from nsinspect import fields, safe
+from nsinspect.diff import Change
 from nsinspect.fields import Field, schema
 from nsinspect.fields.schema import Schema
 from nsinspect.fields.shapes import timestamp
@@ -70,6 +71,15 @@ def ns_document(model: Model, namespaces: Iterable[Membership]) -> str:
     """What ``ns --json`` prints."""
     rows = [_object(fields.NAMESPACE_ROWS, one) for one in namespaces]
     return _document(model, {}, model.issues, namespaces=rows)
+
+
+def diff_document(before: Model, after: Model, changes: Iterable[Change]) -> str:
+    """What ``diff --json`` prints; ``captured_at`` and ``host`` are those of the second."""
+    content = {
+        "before": {"captured_at": timestamp(before.captured_at), "host": _object(fields.HOST, before.host)},
+        "changes": [_object(fields.CHANGE, one) for one in changes],
+    }
+    return _document(after, content, after.issues)
 
 
 def verify_document(files: int, seal: str, problems: Iterable[tuple[str, str]]) -> str:
@@ -157,6 +167,14 @@ def json_schema() -> Schema:
             {"description": "nsinspect net", **schema.exactly(**common, networks=schema.listed(network))},
             {"description": "nsinspect findings", **schema.exactly(**common, findings=findings)},
             {
+                "description": "nsinspect diff",
+                **schema.exactly(
+                    **common,
+                    before=schema.exactly(captured_at=schema.TIME, host=_schema(fields.HOST)),
+                    changes=schema.listed({"$ref": "#/$defs/change"}),
+                ),
+            },
+            {
                 "description": "nsinspect verify",
                 **schema.exactly(
                     schema_version={"const": SCHEMA_VERSION},
@@ -169,6 +187,7 @@ def json_schema() -> Schema:
         ],
         "$defs": {
             "container": _schema(fields.CONTAINER),
+            "change": _schema(fields.CHANGE),
             "finding": _schema(fields.FINDING),
             "network": _schema(fields.NETWORK),
         },

@@ -124,10 +124,13 @@ _FIELDS = {
     "limits.memory.own.max_bytes": "memory",
     "limits.memory.own.swap_max_bytes": "swap",
     "limits.memory.own.reservation_bytes": "memory reservation",
+    "limits.memory.own.high_bytes": "memory high",
     "limits.pids.own.max": "pids",
     "capabilities.bounding": "capabilities",
     "security.seccomp": "seccomp",
     "security.no_new_privs": "no-new-privileges",
+    "security.privileged": "privileged",
+    "security.lsm_label": "security module's label",
     "security.read_only_rootfs": "read-only root",
     "init.uid": "user",
 }
@@ -135,7 +138,9 @@ _FIELDS = {
 
 def field_words(field: str) -> str:
     """What a person calls a field of the document."""
-    return _FIELDS.get(field, field.removeprefix("namespaces.") + " namespace")
+    if field.startswith("namespaces."):
+        return field.removeprefix("namespaces.") + " namespace"
+    return _FIELDS.get(field.replace(".effective.", ".own."), field.removeprefix("limits.others."))
 
 
 def drift_words(one: Drift) -> str:
