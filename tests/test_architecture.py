@@ -121,6 +121,7 @@ ONLY_IN = {
     "click": {"cli.common", "cli.evidence", "cli.reading", "cli.serving"},
     "rich": {
         "views.capslist",
+        "views.changes",
         "views.netlist",
         "views.nslist",
         "views.table",

@@ -145,9 +145,7 @@ def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
 @cli.command("diff")
 @click.argument("before")
 @click.argument("after")
-@click.option(
-    "-a", "--all", "everything", is_flag=True, help="Also what changes all the time: usage, processes, ports."
-)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also what changes all the time.")
 @json_option
 @click.pass_obj
 def diff_command(roots: Roots, before: str, after: str, everything: bool, as_json: bool) -> None:

@@ -95,11 +95,10 @@ def _kind(container: Container) -> str:
     return container.kind if not container.image else f"{container.kind} of image {safe.text(container.image)}"
 
 
-def _limit(one: Change) -> str:
-    what = (
-        f"{field_words(one.field)} limit" if one.field.endswith(("cores", "_bytes", ".max")) else field_words(one.field)
-    )
-    whose = "own " if ".own." in one.field and what.endswith("limit") else ""
+def _limit(new: Model, one: Change) -> str:
+    bounds = one.field.endswith(("cores", "_bytes", ".max"))
+    what = field_words(one.field) + (" limit" if bounds else "")
+    whose = "own " if ".own." in one.field and bounds else ""
     verb = "changed"
     if isinstance(one.before, int | float | str) and isinstance(one.after, int | float | str):
         low, high = (float("inf") if value == "max" else value for value in (one.before, one.after))
