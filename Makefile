@@ -2,7 +2,7 @@
 # make test     set everything up; run the tests (with NSINSPECT_LIVE=1 also those on real engines and kernels)
 # make check    formatting, lint, types
 # make generate write what is made from the program: schema, reference pages, README help, goldens
-# make matrix   boot the systemd guest and write down which engine was proved there (as root, some minutes)
+# make matrix   boot the guests and write down which engine and which privilege was proved there (as root, some minutes)
 # make bench    the benchmarks (as root)
 
 PYTHON ?= python3
@@ -35,7 +35,8 @@ generate: $(READY)
 	$(BIN)/python tools/generate.py
 
 matrix: $(READY)
-	NSINSPECT_LIVE=1 NSINSPECT_MATRIX=tests/live/matrix.json $(BIN)/python -m pytest tests/live/test_engines_systemd.py
+	NSINSPECT_LIVE=1 NSINSPECT_MATRIX=tests/live/matrix.json NSINSPECT_READABILITY=tests/live/readability.json \
+		$(BIN)/python -m pytest tests/live/test_engines_systemd.py tests/live/test_readability.py
 	$(BIN)/python tools/generate.py
 
 bench: $(READY)

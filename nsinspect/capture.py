@@ -160,7 +160,7 @@ def take(roots: Roots, sink: Sink, request: Request, progress: Callable[[int], N
     began = _clocks()
     with witnessed(keeper):
         _read_clocks(roots)
-        everything = Depth(isolates=True, lineage=True, descriptors=True, everything=True)
+        everything = Depth(isolates=True, lineage=True, descriptors=True, everything=True, links=True)
         snapshot = Collector(roots, everything).run()[0]
     snapshot = _without(snapshot, request.leave_out)
     if request.lastly and roots.live:

@@ -50,7 +50,7 @@ class Depth:
     and bind mounts of them are looked for, with ``descriptors`` open ones too.  ``limits``: cgroups of containers.
     ``others``: control files of those that no limit and no usage comes from.  ``users``: names of those who run
     processes, where it is this very host.  ``everything``: a closer look at all processes (:class:`Closely`), and
-    that before cgroups and mounts, which change less.
+    that before cgroups and mounts, which change less; ``links``: that enters their network namespaces.
     """
 
     isolates: bool = False
@@ -60,6 +60,7 @@ class Depth:
     others: bool = True
     users: bool = True
     everything: bool = False
+    links: bool = False
 
 
 def collect(roots: Roots, depth: Depth | None = None, *, clock: Callable[[], float] = time.time) -> Snapshot:
@@ -132,13 +133,13 @@ class _Close(NamedTuple):
     sockets: Mapping[int, frozenset[int] | None]
 
 
-def _everything(processes: Iterable[Process], groups: Iterable[Group]) -> Closely:
+def _everything(processes: Iterable[Process], groups: Iterable[Group], *, links: bool) -> Closely:
     everybody = [process.pid for process in processes]
     inside = {process.pid for one in groups for process in one.processes}
     # Of one whose network namespace we may not know, one process is enough of each container.
     known = [process.pid for process in processes if process.namespaces.net is not None]
     inits = [one.init.pid for one in groups]
-    return Closely(threads=everybody, members=inside, networks=(*known, *inits), sockets=everybody, links=True)
+    return Closely(threads=everybody, members=inside, networks=(*known, *inits), sockets=everybody, links=links)
 
 
 class Collector(ProcessReader):
@@ -206,7 +207,7 @@ class Collector(ProcessReader):
         if depth.lineage:
             lineage = nsfs.lineage(self, self.roots, processes, mounts, self.again, descriptors=depth.descriptors)
         if depth.everything:
-            close = self._closer(processes, facts, _everything(processes, groups))
+            close = self._closer(processes, facts, _everything(processes, groups, links=depth.links))
         cgroups: dict[tuple[int, bytes], Cgroup] = {}
         if depth.limits:
             cgroups = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})

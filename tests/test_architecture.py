@@ -54,6 +54,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cgroupwalk": {"errors", "kernfs", "grouping", "forgiving"} | FACTS,
     "processes": {"errors", "kernfs", "forgiving"} | FACTS,
     "diff": {"findings", "model", "mounts", "networks", "limits", "capabilities"} | FACTS,
+    "events": {"diff", "model"},
+    "moments": set(),
+    "store": {"codec", "errors"} | FACTS,
+    "webhook": {"", "errors"},
+    "record": {"collect", "diff", "events", "kernfs", "model", "views"} | FACTS,
     "collect": {
         "processes",
         "hostfacts",
@@ -86,13 +91,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locate": {"model"} | FACTS,
     "fields": {"fields"} | ABOUT | MEANING | FACTS,
     "views": {"", "fields", "safe", "views"} | ABOUT | MEANING | FACTS,
-    "serve": {"", "errors", "statefiles", "safe", "kernfs", "collect", "model", "fields", "views", "serve"},
+    "serve": {
+        "",
+        "errors",
+        "record",
+        "store",
+        "webhook",
+        "statefiles",
+        "safe",
+        "kernfs",
+        "collect",
+        "model",
+        "fields",
+        "views",
+        "serve",
+    },
     "cli": {
         "cli",
         "bundle",
         "capture",
         "diff",
+        "moments",
+        "record",
         "revisit",
+        "store",
+        "webhook",
         "verify",
         "serve",
         "",
@@ -118,7 +141,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Third party -> the only modules that know it.
 ONLY_IN = {
-    "click": {"cli.common", "cli.evidence", "cli.reading", "cli.serving"},
+    "click": {"cli.common", "cli.evidence", "cli.past", "cli.reading", "cli.serving"},
     "rich": {
         "views.capslist",
         "views.changes",
@@ -135,7 +158,7 @@ ONLY_IN = {
     "h11": {"serve.server"},
     "bcrypt": {"serve.auth"},
     "yaml": {"serve.webconfig"},
-    "zstandard": {"bundle"},
+    "zstandard": {"bundle", "store"},
 }
 
 # Standard library that looks at the world -> the only modules that may.  Everything else is pure.
@@ -149,11 +172,21 @@ WORLD = {
         "serve.daemon",
         "serve.notify",
         "serve.scraper",
+        "cli.past",
+        "serve.watcher",
     },
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
     "socket": {"serve.daemon", "serve.lending", "serve.notify", "serve.server"},
-    "threading": {"serve.scraper", "users"},
-    "logging": {"serve.daemon", "serve.lending", "serve.logs", "serve.scraper", "serve.server", "serve.webconfig"},
+    "threading": {"serve.scraper", "serve.watcher", "users", "webhook"},
+    "logging": {
+        "serve.daemon",
+        "serve.lending",
+        "serve.logs",
+        "serve.scraper",
+        "serve.server",
+        "serve.watcher",
+        "serve.webconfig",
+    },
     "ctypes": {"netns", "statefiles"},
     "sys": {"cli", "cli.common", "cli.evidence", "cli.reading", "lastly", "netns"},
     "shutil": {"cli.common"},
@@ -164,7 +197,7 @@ WORLD = {
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}
-MAY_OPEN = {"bundle", "lastly", "kernfs", "nsfs", "statefiles", "serve.webconfig", "serve.lending"}
+MAY_OPEN = {"bundle", "store", "webhook", "lastly", "kernfs", "nsfs", "statefiles", "serve.webconfig", "serve.lending"}
 
 
 def modules() -> dict[str, Path]:

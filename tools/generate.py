@@ -24,6 +24,7 @@ from nsinspect.cli import cli  # noqa: E402
 from nsinspect.views import document  # noqa: E402
 from nsinspect.views import metrics as metrics_view  # noqa: E402
 from tests.live.flag_files import ROWS  # noqa: E402
+from tests.live.readability import PRIVILEGES, TARGETS  # noqa: E402
 
 HOSTS = HERE / "tests/fixtures/hosts"
 GOLDEN = HERE / "tests/golden"
@@ -46,6 +47,12 @@ QUESTIONS: dict[str, list[str]] = {
     "findings.json": ["findings", "--json"],
     "metrics.prom": ["serve", "--once"],
 }
+# Of docs/privileges.md: the columns in the order they are recorded in, and where they were measured.
+PRIVILEGE_WORDS = dict(
+    zip(PRIVILEGES, ("none", "`CAP_SYS_PTRACE`", "and `CAP_DAC_READ_SEARCH`", "root"), strict=True),
+)
+KERNELS = {"host": "a hybrid host", "uml": "user-mode Linux", "qemu": "Debian 12 under QEMU"}
+NOTES = {"yes": "Told on", "no": "Not told on", "-": "Not to be had, so not measured, on"}
 SHOWN = {
     "docker-hybrid": ("web", "sidecar", "agent", "locked"),
     "podman-v1": ("web", "priv"),
@@ -152,6 +159,55 @@ def engines_page() -> tuple[Path, str]:
     return path, re.sub(r"<!-- matrix -->.*?<!-- end -->", lambda _: block, path.read_text(), flags=re.DOTALL)
 
 
+def privileges_page() -> tuple[Path, str]:
+    """The page that says which fact needs which privilege, as it was measured (``make matrix`` measures again)."""
+    record = json.loads((HERE / "tests/live/readability.json").read_text())
+    kernels = [f"{KERNELS[name]} (Linux {one['kernel']})" for name, one in record.items()]
+    lines = [
+        "# Which fact needs which privilege",
+        "",
+        "Made from `tests/live/readability.json` by `make generate`; `make matrix` measures it anew, the live tests",
+        "compare. Each command was run by uid 65534 with these capabilities and no others. A fact counts as told where",
+        "its document says what root's says, of three containers each: with init as root, with init as uid 1000, and",
+        "in a user namespace of its own. What is not told is `null` or left out, and `issues` says why.",
+        "",
+        f"Measured on {', '.join(kernels)}.",
+        "",
+        f"| fact | {' | '.join(PRIVILEGE_WORDS.values())} |",
+        "| --- |" + " --- |" * len(PRIVILEGE_WORDS),
+    ]
+    notes: dict[str, None] = {}
+    for fact in next(iter(record.values()))["facts"]:
+        # By privilege, each answer and where it was given.
+        places: list[dict[str, list[tuple[str, str]]]] = [{} for _ in PRIVILEGE_WORDS]
+        for name, one in record.items():
+            for target, words in one["facts"][fact].items():
+                for column, word in zip(places, words.split(), strict=True):
+                    column.setdefault(word, []).append((name, target))
+        cells = []
+        for column in places:
+            usual = max((word for word in column if word != "-"), key=lambda word: len(column[word]), default="-")
+            numbers = []
+            for word in sorted(column.keys() - {usual}):
+                note = f"{NOTES[word]} {_places(column[word], record)}."
+                notes.setdefault(note)
+                numbers.append(list(notes).index(note) + 1)
+            cells.append(usual + "".join(f" ({number})" for number in numbers))
+        lines.append(f"| {fact} | {' | '.join(cells)} |")
+    lines += [""] * bool(notes) + [f"{number}. {note}" for number, note in enumerate(notes, 1)]
+    return HERE / "docs/privileges.md", "\n".join(lines) + "\n"
+
+
+def _places(found: list[tuple[str, str]], record: dict[str, Any]) -> str:
+    """Where an answer was given: kernels, with the containers where it was not all of them."""
+    by_kernel = {name: [target for kernel, target in found if kernel == name] for name in record}
+    words = []
+    for name, targets in by_kernel.items():
+        whole = len(targets) == len(TARGETS)
+        words += [KERNELS[name] + ("" if whole else f" ({', '.join(targets)})")] if targets else []
+    return " and ".join(words)
+
+
 def flags_page() -> tuple[Path, str]:
     """The page that says what each flag becomes; the live tier proves every row of it."""
     lines = [
@@ -206,7 +262,7 @@ def main() -> None:
     os.chdir(HERE)
     check = "--check" in sys.argv[1:]
     stale = []
-    pages = [schema_file(), reference(), metrics_page(), flags_page(), engines_page(), readme()]
+    pages = [schema_file(), reference(), metrics_page(), flags_page(), engines_page(), privileges_page(), readme()]
     for path, text in [*pages, *goldens()]:
         if path.exists() and path.read_text() == text:
             continue

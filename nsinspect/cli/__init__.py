@@ -9,10 +9,10 @@ import os
 import sys
 from typing import NoReturn
 
-from nsinspect.cli import evidence, reading, serving
+from nsinspect.cli import evidence, past, reading, serving
 from nsinspect.cli.common import cli
 
-__all__ = ["cli", "evidence", "main", "reading", "serving"]
+__all__ = ["cli", "evidence", "main", "past", "reading", "serving"]
 
 
 def main() -> NoReturn:

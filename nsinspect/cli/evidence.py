@@ -178,7 +178,7 @@ def _side(roots: Roots, name: str) -> Side:
     from nsinspect.diff import Side
 
     if name == "live":
-        return Side(Looked(roots, lineage=True, everything=True).snapshot)
+        return Side(Looked(roots, lineage=True, everything=True, links=True).snapshot)
     if not is_capture(name):
         fail(f"{ascii(name)[1:-1]}: expected a capture, or the word live", CANNOT_LOOK)
     return Side(Looked(replace(roots, root=name), lineage=True).snapshot)

@@ -97,6 +97,20 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Where nsinspect-files lends engines' state files that we may not open.",
 )
+@click.option("--record.store", "store", metavar="DIR", help="Keep looks there, for replay, history and events.")
+@click.option(
+    "--record.interval",
+    "interval",
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="How often to look, for the recording and for events.",
+)
+@click.option("--events", is_flag=True, help="Tell in the log what happens: limits, capabilities, who stands out.")
+@click.option("--events.webhook", "webhook", metavar="URL", help="Send events to this address as well.")
+@click.option("--events.webhook-secret", "webhook_secret", metavar="FILE", help="The key of the signature.")
+@click.option("--events.webhook-queue", "webhook_queue", metavar="DIR", help="Where events wait to be sent.")
 @click.pass_obj
 def serve_command(
     roots: Roots,
@@ -116,6 +130,12 @@ def serve_command(
     level: str,
     style: str,
     once: bool,
+    store: str | None,
+    interval: float,
+    events: bool,
+    webhook: str | None,
+    webhook_secret: str | None,
+    webhook_queue: str | None,
 ) -> None:
     """Serve metrics to Prometheus.
 
@@ -127,6 +147,7 @@ def serve_command(
     from nsinspect.errors import NsinspectError, RootError
     from nsinspect.serve import daemon, logs
     from nsinspect.serve.app import Settings
+    from nsinspect.serve.watcher import Wishes
     from nsinspect.views.metrics import Room
 
     if not telemetry_path.startswith("/") or telemetry_path in ("/", "/-/healthy", "/-/ready"):
@@ -145,7 +166,19 @@ def serve_command(
         own_metrics=not no_own,
     )
     flags = daemon.Flags(
-        addresses=addresses, config_file=config_file, systemd_socket=systemd_socket, lender=lender, settings=settings
+        addresses=addresses,
+        config_file=config_file,
+        systemd_socket=systemd_socket,
+        lender=lender,
+        settings=settings,
+        wishes=Wishes(
+            store=store,
+            interval=interval,
+            events=events,
+            webhook=webhook,
+            webhook_secret=webhook_secret,
+            webhook_queue=webhook_queue,
+        ),
     )
     logs.start(level, style)
     try:

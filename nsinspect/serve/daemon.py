@@ -19,6 +19,7 @@ from nsinspect.serve import notify
 from nsinspect.serve.app import App, Settings
 from nsinspect.serve.scraper import Scraper
 from nsinspect.serve.server import Patience, Server, listen
+from nsinspect.serve.watcher import Watcher, Wishes
 from nsinspect.serve.webconfig import ConfigError, Rotating, exposure
 from nsinspect.views.metrics import exposition
 
@@ -36,6 +37,7 @@ class Flags:
     config_file: str | None = None
     systemd_socket: bool = False
     lender: str | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     settings: Settings = field(default_factory=Settings)
     patience: Patience = field(default_factory=Patience)
 
@@ -66,9 +68,13 @@ def run(roots: Roots, flags: Flags) -> None:
     gc.collect()
     gc.freeze()
     sockets = _sockets(flags)
+    watcher = None
     try:
+        watcher = Watcher(roots, flags.wishes, flags.lender) if flags.wishes.any else None
         asyncio.run(_Daemon(scraper, flags, config, sockets).run())
     finally:
+        if watcher is not None:
+            watcher.stop()
         for one in sockets:
             one.close()
 

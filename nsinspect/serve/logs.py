@@ -16,6 +16,10 @@ class _Line(logging.Formatter):
             "level": record.levelname.lower(),
             "msg": safe.text(record.getMessage()),
         }
+        event = getattr(record, "event", None)
+        if event is not None:
+            keys = ("kind", "container", "name", "pid", "severity", "field")
+            found |= {key: safe.text(str(event[key])) for key in keys if event[key] is not None}
         if record.exc_info:
             found["err"] = safe.text(self.formatException(record.exc_info).replace("\n", " | "))
         return found

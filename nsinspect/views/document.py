@@ -86,7 +86,7 @@ def verify_document(files: int, seal: str, problems: Iterable[tuple[str, str]]) 
     """What ``verify --json`` prints; it is about a capture, and no host is looked at."""
     found = [{"name": name, "problem": what} for name, what in problems]
     whole = {"schema_version": SCHEMA_VERSION, "files": files, "seal": seal, "problems": found}
-    return json.dumps(_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
+    return json.dumps(made_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **rows: list[dict[str, Any]]) -> str:
@@ -98,9 +98,9 @@ def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **
         **content,
         "issues": [issue._asdict() for issue in issues],
     }
-    text = json.dumps(_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
+    text = json.dumps(made_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
     for name, objects in rows.items():
-        lines = ",\n".join(f"    {json.dumps(_safe(one), ensure_ascii=False, allow_nan=False)}" for one in objects)
+        lines = ",\n".join(f"    {json.dumps(made_safe(one), ensure_ascii=False, allow_nan=False)}" for one in objects)
         inside = f"\n{lines}\n  " if lines else ""
         text = f'{text[:-2]},\n  "{name}": [{inside}]\n}}'
     return text
@@ -117,16 +117,16 @@ def _object(rows: Iterable[Field[T]], subject: T) -> dict[str, Any]:
     return whole
 
 
-def _safe(value: Any) -> Any:
+def made_safe(value: Any) -> Any:
     """The same value with every string safe: the one edge through which JSON leaves."""
     if isinstance(value, str | bytes):
         return safe.text(value)
     if isinstance(value, dict):
-        return {safe.text(key): _safe(inner) for key, inner in value.items()}
+        return {safe.text(key): made_safe(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         if value and type(value[0]) is int:  # pids, by the thousand
             return value
-        return [_safe(inner) for inner in value]
+        return [made_safe(inner) for inner in value]
     return value
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import sys
 
 import psutil  # noqa: F401
 import rich.table  # noqa: F401
 
 import nsinspect.cli
-import nsinspect.collect
-import nsinspect.lookup
-import nsinspect.model
-import nsinspect.views.document
-import nsinspect.views.page
-import nsinspect.views.table
 
 NOBODY = 65534
 
 if __name__ == "__main__":
+    for module in pkgutil.walk_packages(nsinspect.__path__, "nsinspect."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)

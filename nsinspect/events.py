@@ -1,0 +1,56 @@
+"""What happened, look by look: the changes between two, and what only three can tell."""
+
+from __future__ import annotations
+
+from nsinspect.diff import KINDS, Change, Side, diff, worth_saying
+from nsinspect.model import Container
+
+EVENTS = tuple(
+    kind for kind in KINDS if kind not in ("usage_changed", "process_started", "process_ended", "identity_changed")
+)
+"""The kinds of change that are events."""
+
+
+class Watch:
+    """Turns looks into events; the first look has none."""
+
+    def __init__(self) -> None:
+        self._before: Side | None = None
+        self._throttled: set[str] = set()
+
+    def look(self, side: Side) -> tuple[Side | None, tuple[Change, ...]]:
+        """The look before, and what happened since."""
+        before, self._before = self._before, side
+        if before is None:
+            return None, ()
+        changes = diff(before, side)
+        drift = [one for one in changes if one.kind.startswith("drift_") and one.follows]
+        found = [one for one in worth_saying(changes) if one.kind in EVENTS]
+        return before, (*found, *drift, *self._throttling(before, side))
+
+    def _throttling(self, before: Side, after: Side) -> list[Change]:
+        """Began: throttled in this interval, and not in the one before."""
+        now = {one.id for one in after.model.containers if _throttled(before.containers.get(one.id), one)}
+        found = []
+        for kind, some in (("throttling_began", now - self._throttled), ("throttling_ended", self._throttled - now)):
+            for identity in sorted(some & after.containers.keys() & before.containers.keys()):
+                periods = [side.containers[identity].usage.cpu_throttled_periods for side in (before, after)]
+                found.append(
+                    Change(
+                        kind=kind,
+                        container=identity,
+                        field="usage.cpu_throttled_periods",
+                        before=periods[0],
+                        after=periods[1],
+                        evidence=(("cpu.stat", f"nr_throttled {periods[1]}"),),
+                    )
+                )
+        self._throttled = now
+        return found
+
+
+def _throttled(before: Container | None, after: Container) -> bool:
+    if before is None or before.init != after.init:
+        return False
+    was, now = before.usage.cpu_throttled_periods, after.usage.cpu_throttled_periods
+    return was is not None and now is not None and now > was
