@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -290,6 +291,23 @@ def test_a_process_whose_first_thread_ended_still_holds_its_sockets(containers: 
 
     assert one["containers"] != []
     assert one["pids"] != []
+
+
+def test_a_container_whose_init_left_its_first_thread_is_none_the_less_one(containers: Containers, ask: Ask):
+    """Of such a process the kernel shows no cgroup, no namespace and no descriptor but in its other threads."""
+    pid = containers.hold("net-leaver", "tcp 127.0.0.1 90 leave")
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z", "the end of its first thread", 20)
+    shown = ask("show", "net-leaver")
+    # The engine takes it for dead, and would leave it behind.
+    os.kill(pid, signal.SIGKILL)
+    (one,) = shown["network"]["listening"]
+
+    assert (shown["container"]["init"]["pid"], shown["container"]["pids"]) == (pid, [pid])
+    assert shown["container"]["id"] == containers.docker.inspect("net-leaver")["Id"]
+    assert shown["container"]["capabilities"]["bounding"]["mask"] == "0x00000000a80425fb"
+    assert [kind for kind, one in shown["container"]["namespaces"].items() if one["host"]] == ["cgroup", "time", "user"]
+    assert shown["container"]["mounts"] is not None
+    assert (one["address"], one["port"], one["pids"]) == ("127.0.0.1", 90, [pid])
 
 
 def test_a_busy_network_is_read_no_further_than_its_listeners(containers: Containers, tmp_path: Path):
