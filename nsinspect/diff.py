@@ -14,9 +14,9 @@ from typing import Any
 from nsinspect import capabilities
 from nsinspect.cgroupfs import format_cpu_list
 from nsinspect.findings import KINDS as FINDINGS
-from nsinspect.findings import Finding, findings
+from nsinspect.findings import SETTLED, Finding, findings
 from nsinspect.limits import Bound
-from nsinspect.model import Container, Model, build
+from nsinspect.model import CLOCK_TICKS, Container, Model, build
 from nsinspect.mounts import visible
 from nsinspect.networks import Net, networks
 from nsinspect.snapshot import Snapshot
@@ -26,6 +26,8 @@ KINDS = (
     "container_started",
     "container_stopped",
     "container_restarted",
+    "container_came_and_went",
+    "notices_lost",
     "identity_changed",
     "limit_changed",
     "capability_gained",
@@ -88,10 +90,15 @@ class Side:
     def __init__(self, snapshot: Snapshot, model: Model | None = None) -> None:
         self.snapshot = snapshot
         self.model = model or build(snapshot)
-        self.containers = {container.id: container for container in self.model.containers}
         self.started = {process.pid: process.starttime for process in snapshot.processes}
+        # One in its first second is still being made: with all capabilities, without its filter.
+        self.containers = {one.id: one for one in self.model.containers if self._settled(one)}
         self.findings = {self._known_by(one): one for one in findings(snapshot, self.model)}
         self.nets: tuple[Net, ...] = networks(snapshot, self.model)
+
+    def _settled(self, container: Container) -> bool:
+        uptime = self.snapshot.host.uptime
+        return uptime is None or uptime - self.started[container.init.pid] / CLOCK_TICKS >= SETTLED
 
     def _known_by(self, one: Finding) -> tuple[str, str, int, int, int]:
         """A finding of the next process by that pid is another one."""

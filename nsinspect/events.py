@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nsinspect.diff import KINDS, Change, Side, diff, worth_saying
 from nsinspect.model import Container
 
@@ -47,6 +49,39 @@ class Watch:
                 )
         self._throttled = now
         return found
+
+
+def came_and_went(before: Side, after: Side, seen: Iterable[tuple[str, str]]) -> list[Change]:
+    """Containers that ran a program between two looks, (runtime, id), and are in neither."""
+    known = before.containers.keys() | after.containers.keys()
+    return [
+        Change(
+            kind="container_came_and_went",
+            container=identity,
+            field="id",
+            before=None,
+            after=runtime,
+            evidence=(("process connector", f"a program was started in a cgroup of {runtime}"),),
+        )
+        for runtime, identity in sorted(seen)
+        if identity not in known
+    ]
+
+
+def notices_lost(overflows: int, too_late: int) -> list[Change]:
+    """That the kernel's notices do not tell of everything."""
+    if not overflows:
+        return []
+    return [
+        Change(
+            kind="notices_lost",
+            container=None,
+            field="process connector",
+            before=None,
+            after=overflows,
+            evidence=(("process connector", f"overflowed {overflows} times, and came too late {too_late} times"),),
+        )
+    ]
 
 
 def _throttled(before: Container | None, after: Container) -> bool:

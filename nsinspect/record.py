@@ -1,6 +1,7 @@
 """Looking at a host again and again: for recordings, events and whoever hears of them.
 
-Polling is the truth: what lived and died between two looks was not seen, and nothing here pretends that it was.
+Polling is the truth: what lived and died between two looks was not seen, unless the kernel's notices of programs that
+start (:mod:`nsinspect.procconn`) told of it, and those may be lost.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nsinspect.collect import Collector, Depth
-from nsinspect.diff import Side
-from nsinspect.events import Watch
+from nsinspect.diff import Change, Side
+from nsinspect.events import Watch, came_and_went, notices_lost
 from nsinspect.kernfs import Roots
 from nsinspect.model import build
+from nsinspect.procconn import Connector
 from nsinspect.snapshot import Snapshot
 from nsinspect.views import eventlog
 
@@ -22,9 +24,12 @@ DEPTH = Depth(isolates=True, lineage=True, everything=True)
 class Looker:
     """Takes looks, and tells what happened since the one before."""
 
-    def __init__(self, roots: Roots, borrow: Callable[[str], int] | None = None) -> None:
+    def __init__(
+        self, roots: Roots, borrow: Callable[[str], int] | None = None, connector: Connector | None = None
+    ) -> None:
         self._roots = roots
         self._borrow = borrow
+        self._connector = connector
         self._watch = Watch()
 
     def look(self) -> tuple[Snapshot, list[dict[str, Any]]]:
@@ -36,4 +41,12 @@ class Looker:
         """Events since the look before this one."""
         side = Side(snapshot, build(snapshot))
         before, changes = self._watch.look(side)
-        return [] if before is None else [eventlog.event(side, before, one) for one in changes]
+        if before is None:
+            return []
+        return [eventlog.event(side, before, one) for one in (*changes, *self._noticed(before, side))]
+
+    def _noticed(self, before: Side, after: Side) -> list[Change]:
+        if self._connector is None:
+            return []
+        seen = self._connector.taken()
+        return [*came_and_went(before, after, seen.containers), *notices_lost(seen.overflows, seen.too_late)]

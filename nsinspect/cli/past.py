@@ -12,10 +12,14 @@ from nsinspect.cli.common import CANNOT_LOOK, NOT_FOUND, USAGE, cli, fail, write
 
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
+    from nsinspect.record import Looker
     from nsinspect.store import Recording
 
 STORE = "/var/lib/nsinspect"
 _store = click.option("--store", default=STORE, show_default=True, metavar="DIR", help="Where the recording is.")
+_connector = click.option(
+    "--connector", is_flag=True, help="Also hear the kernel's notices of containers that come and go between looks."
+)
 _interval = click.option(
     "--interval",
     default=5.0,
@@ -35,26 +39,33 @@ _interval = click.option(
 @click.option(
     "--keep-mib", default=1024, show_default=True, type=click.IntRange(min=64), help="What is more is removed."
 )
+@_connector
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many looks.")
 @click.pass_obj
 def record_command(
-    roots: Roots, store: str, interval: float, keep_days: float, keep_mib: int, count: int | None
+    roots: Roots, store: str, interval: float, keep_days: float, keep_mib: int, connector: bool, count: int | None
 ) -> None:
     """Look at this host every few seconds and keep what was seen, for `replay`, `history` and `events`."""
     from nsinspect import safe
     from nsinspect.errors import NsinspectError
-    from nsinspect.record import Looker
     from nsinspect.store import Recorder
 
     try:
         recorder = Recorder(store, keep_seconds=keep_days * 86_400, keep_bytes=keep_mib << 20)
-        looker = Looker(roots)
+        looker = _looker(roots, connector)
         for _ in _beats(interval, count):
             _record(recorder, *looker.look())
     except KeyboardInterrupt:
         return
     except NsinspectError as error:
         fail(safe.text(str(error)), CANNOT_LOOK)
+
+
+def _looker(roots: Roots, connector: bool) -> Looker:
+    from nsinspect.procconn import Connector
+    from nsinspect.record import Looker
+
+    return Looker(roots, connector=Connector(roots) if connector else None)
 
 
 def _record(recorder: Any, snapshot: Any, events: list[dict[str, Any]]) -> None:
@@ -170,6 +181,7 @@ def history_command(container: str, store: str, since: str, as_json: bool) -> No
 @_interval
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--format", "form", type=click.Choice(("json", "ecs", "timesketch")), help="One line of JSON for each.")
+@_connector
 @click.option("--webhook", metavar="URL", help="With --follow: send each to this address as well.")
 @click.option("--webhook-secret", metavar="FILE", help="The key of the signature: the bytes of this file.")
 @click.option("--webhook-queue", metavar="DIR", help="Where events wait that could not be sent yet.")
@@ -183,6 +195,7 @@ def events_command(
     interval: float,
     as_json: bool,
     form: str | None,
+    connector: bool,
     webhook: str | None,
     webhook_secret: str | None,
     webhook_queue: str | None,
@@ -194,7 +207,6 @@ def events_command(
     """
     from nsinspect import safe
     from nsinspect.errors import NsinspectError
-    from nsinspect.record import Looker
     from nsinspect.views import eventlog
 
     if not follow and webhook:
@@ -213,7 +225,7 @@ def events_command(
         return
     try:
         hook = _hook(webhook, webhook_secret, webhook_queue)
-        looker = Looker(roots)
+        looker = _looker(roots, connector)
         for _ in _beats(interval, count):
             for one in looker.look()[1]:
                 show(one)

@@ -176,6 +176,8 @@ def _value(one: Change, value: Any) -> str:
 
 _SENTENCES: dict[str, Callable[[Change], str]] = {
     "container_restarted": lambda one: f"was restarted: its init is process {one.pid} now",
+    "container_came_and_went": lambda one: f"came and went between two looks: a {safe.text(one.after)} container",
+    "notices_lost": lambda one: f"the kernel's notices overflowed {one.after} times: what came and went may be missing",
     "capability_gained": _capabilities,
     "capability_lost": _capabilities,
     "mount_added": _mount,
