@@ -1,7 +1,8 @@
 """The kernel's notices of programs that start, cn_proc: for containers that come and go between two looks.
 
 A hint only.  Notices are lost when they come faster than they are read, and a program may have ended before its cgroup
-can be asked for; both are counted.  Needs CAP_NET_ADMIN and the host's own network and pid namespaces.
+can be asked for; both are counted.  Needs the host's own network and pid namespaces and, before Linux 6.6,
+CAP_NET_ADMIN.
 """
 
 from __future__ import annotations
