@@ -19,6 +19,11 @@ from nsinspect.errors import NsinspectError
 SNAPSHOT, MANIFEST, LOG, SUMS = "snapshot.json", "manifest.json", "acquisition.log", "SHA256SUMS"
 ARCHIVE = ".tar.zst"
 
+# Frames of zstd with a checksum and this window begin so.
+_WINDOW_LOG = 21
+_HEAD = b"\x28\xb5\x2f\xfd\x04\x58"
+_MAX_HEADERS = 1 << 20
+
 MAX_FILES = 2_000_000
 MAX_FILE = 1 << 30
 MAX_BYTES = 8 << 30
@@ -84,7 +89,8 @@ class Archive:
         import zstandard
 
         self._out = out
-        self._zstd = zstandard.ZstdCompressor(level=6, write_checksum=True).stream_writer(out, closefd=False)
+        how = zstandard.ZstdCompressionParameters.from_level(6, window_log=_WINDOW_LOG, write_checksum=True)
+        self._zstd = zstandard.ZstdCompressor(compression_params=how).stream_writer(out, closefd=False)
         self._tar = tarfile.open(fileobj=self._zstd, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - see close
 
     @classmethod
@@ -178,10 +184,14 @@ def digest_of(data: IO[bytes]) -> tuple[str, int]:
 
 
 def _bounded(file: IO[bytes], what: str) -> bytes:
-    data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise BundleError(f"{what}: larger than {MAX_FILE} bytes")
-    return data
+    # In pieces, because room is made for as much as is asked for.
+    pieces, size = [], 0
+    while piece := file.read(1 << 20):
+        size += len(piece)
+        if size > MAX_FILE:
+            raise BundleError(f"{what}: larger than {MAX_FILE} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _opened(folder: int, name: str) -> IO[bytes]:
@@ -197,6 +207,8 @@ def _opened(folder: int, name: str) -> IO[bytes]:
 
 
 def _in_folder(path: str) -> Iterator[tuple[Item, int]]:
+    # The capture itself may be behind a link that a person typed; nothing in it may.
+    path = os.path.realpath(path)
     try:
         for folder, folders, names, fd in os.fwalk(path, follow_symlinks=False):
             below = os.path.relpath(folder, path)
@@ -214,6 +226,8 @@ def _in_folder(path: str) -> Iterator[tuple[Item, int]]:
                     yield Item(whole, None, None), 0
     except OSError as error:
         raise BundleError(f"{error.filename or path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise BundleError(f"{path}: deeper than any capture") from error
 
 
 def _in_archive(path: str) -> Iterator[tuple[Item, int]]:
@@ -221,15 +235,53 @@ def _in_archive(path: str) -> Iterator[tuple[Item, int]]:
 
     with ExitStack() as stack, guarded(path):
         file = stack.enter_context(open(path, "rb"))
-        plain = stack.enter_context(zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file))
-        with tarfile.open(fileobj=plain, mode="r|") as tar:
+        _check_frame(file, path)
+        plain = stack.enter_context(zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG).stream_reader(file))
+        bounded = _Bounded(plain)
+        with tarfile.open(fileobj=bounded, mode="r|") as tar:  # type: ignore[call-overload]
             for member in tar:
+                bounded.left = member.size + _MAX_HEADERS
                 data = tar.extractfile(member) if member.isreg() else None
                 target = os.fsencode(member.linkname) if member.issym() else None
                 yield Item(member.name, data, target), member.size
         # What comes after the end of a tar counts for the checksum too.
-        while plain.read(1 << 16):
+        bounded.left = _MAX_HEADERS
+        while bounded.read(1 << 16):
             pass
+
+
+class _Bounded:
+    """What tarfile reads from, which would believe a header of any length."""
+
+    def __init__(self, plain: IO[bytes]) -> None:
+        self._plain = plain
+        self.left = _MAX_HEADERS
+
+    def read(self, size: int) -> bytes:
+        """As a file's."""
+        data = self._plain.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise BundleError("its headers are larger than any capture's")
+        return data
+
+
+def _check_frame(file: IO[bytes], path: str) -> None:
+    """That the file is one frame as we write them, from its first byte to its last: what zstd's readers pass over in
+    silence (bits without meaning, an end that is missing, something behind it) would be an alteration nobody sees."""
+    if file.read(len(_HEAD)) != _HEAD:
+        raise BundleError(f"{path}: damaged, or no capture: it does not begin like one")
+    last = False
+    while not last:
+        block = int.from_bytes(file.read(3).ljust(3, b"\xff"), "little")
+        last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
+        if kind == 3:
+            raise BundleError(f"{path}: damaged, or cut short")
+        # One byte stands for a block of the same ones.
+        file.seek(1 if kind == 1 else size, os.SEEK_CUR)
+    if os.fstat(file.fileno()).st_size != file.tell() + 4:
+        raise BundleError(f"{path}: damaged: it does not end where it should")
+    file.seek(0)
 
 
 @contextmanager
@@ -237,8 +289,10 @@ def guarded(path: str) -> Iterator[None]:
     """Whatever goes wrong while a capture is read is said in one line, as :class:`BundleError`."""
     try:
         yield
-    except BundleError:
-        raise
+    except BundleError as error:
+        if path in str(error):
+            raise
+        raise BundleError(f"{path}: damaged, or no capture: {error}") from error
     except Exception as error:
         # zstandard's and tarfile's own errors among them, which share no base; a bug of ours is none of these.
         if isinstance(error, OSError | EOFError | ValueError | tarfile.TarError) or "zstd" in str(error):

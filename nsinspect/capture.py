@@ -12,6 +12,7 @@ import getpass
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -35,8 +36,8 @@ _CLOCKS = ("uptime", "stat", "sys/kernel/random/boot_id", "meminfo", "sys/kernel
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What was asked for.  ``lastly`` names what may hold secrets or hang, and is read last: "cmdline", "environ",
-    "executable".  ``state_files``: engines' files as they are, environment variables in them and all.  ``only``: pids
-    of other containers, which are left out."""
+    "executable".  ``state_files``: engines' files as they are, environment variables in them and all.  ``others``: ids
+    of containers that are left out, and ``leave_out`` the pids of their processes."""
 
     command: tuple[str, ...]
     case: str | None = None
@@ -45,6 +46,7 @@ class Request:
     lastly: tuple[str, ...] = ()
     state_files: bool = False
     containers: tuple[str, ...] = ()
+    others: frozenset[str] = frozenset()
     leave_out: frozenset[int] = frozenset()
 
 
@@ -148,7 +150,9 @@ class Keeper:
         parts = inside.strip("/").split("/")
         if any(part in ("", ".", "..") for part in parts):
             return None
-        if parts[0] == "proc" and parts[1].isdigit() and int(parts[1]) in self._request.leave_out:
+        if parts[0] == "proc":
+            return None if parts[1].isdigit() and int(parts[1]) in self._request.leave_out else "/".join(parts)
+        if any(identity in inside for identity in self._request.others):
             return None
         return "/".join(parts)
 
@@ -162,7 +166,7 @@ def take(roots: Roots, sink: Sink, request: Request, progress: Callable[[int], N
         _read_clocks(roots)
         everything = Depth(isolates=True, lineage=True, descriptors=True, everything=True, links=True)
         snapshot = Collector(roots, everything).run()[0]
-    snapshot = _without(snapshot, request.leave_out)
+    snapshot = _without(snapshot, request.leave_out, request.others)
     if request.lastly and roots.live:
         _lastly(keeper, (one for one in snapshot.processes if one.pid in snapshot.members), request)
     ended = _clocks()
@@ -220,8 +224,9 @@ def _read_clocks(roots: Roots) -> None:
                 continue  # the witness has seen it
 
 
-def _without(snapshot: Snapshot, pids: Iterable[int]) -> Snapshot:
-    gone = frozenset(pids)
+def _without(snapshot: Snapshot, gone: frozenset[int], others: frozenset[str]) -> Snapshot:
+    def named(path: bytes) -> bool:
+        return any(identity.encode() in path for identity in others)
 
     def kept(by_pid: Mapping[int, T]) -> dict[int, T]:
         return {pid: its for pid, its in by_pid.items() if pid not in gone}
@@ -234,6 +239,9 @@ def _without(snapshot: Snapshot, pids: Iterable[int]) -> Snapshot:
         members=kept(snapshot.members),
         networks=kept(snapshot.networks),
         sockets=kept(snapshot.sockets),
+        cgroups={key: one for key, one in snapshot.cgroups.items() if not named(one.path)},
+        claims=tuple(one for one in snapshot.claims if one.id not in others),
+        declarations={key: one for key, one in snapshot.declarations.items() if key[1] not in others},
     )
 
 
@@ -280,7 +288,7 @@ def _log(snapshot: Snapshot, keeper: Keeper, request: Request, began: tuple[int,
     offset = None if boot is None or uptime is None else began[0] / 1e9 - boot - uptime
     rows = (
         ("tool", f"nsinspect {__version__}"),
-        ("command", json.dumps(request.command)),
+        ("command", shlex.join(request.command)),
         ("case", request.case),
         ("examiner", request.examiner),
         ("note", request.note),

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from nsinspect.errors import NsinspectError
+from nsinspect.procfs import LARGEST, LATEST
 from nsinspect.snapshot import VERSION, Process, Snapshot
 
 
@@ -51,9 +52,26 @@ def decode(state: object) -> Snapshot:
     if version != VERSION:
         raise NotASnapshot(f"expected a snapshot of version {VERSION}, found {version!r:.40}")
     try:
-        return _read(_coder(Snapshot), state)  # type: ignore[no-any-return]
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        return _possible(_read(_coder(Snapshot), state))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise NotASnapshot(f"expected a snapshot, found something that is none: {error!r:.100}") from error
+
+
+def _possible(snapshot: Snapshot) -> Snapshot:
+    """The same, where a kernel may have given it; ``ValueError`` where it would lead astray who computes with it."""
+    clocks = (snapshot.captured_at, snapshot.host.boot_time or 0, snapshot.host.uptime or 0)
+    pids = {process.pid for process in snapshot.processes}
+    facts = (
+        (max(clocks) <= LATEST, "times"),
+        (0 not in pids, "pids from 1 on"),
+        (all(process.starttime <= LATEST * 100 for process in snapshot.processes), "start times"),
+        (bool(snapshot.hierarchies) and all(one.version in (1, 2) for one in snapshot.hierarchies), "hierarchies"),
+        ((snapshot.host.cap_last_cap or 0) < 64, "a last capability below 64"),
+    )
+    for true, what in facts:
+        if not true:
+            raise ValueError(f"expected {what}")
+    return snapshot
 
 
 def dumps(state: object) -> bytes:
@@ -96,8 +114,13 @@ def _read(coder: _Coder, value: Any) -> Any:
     if coder.decode is not None and value is not None:
         return coder.decode(value)
     # What is read may have been written by anybody.
-    if type(value) not in coder.types and not (value is None and coder.optional):
+    kind = type(value)
+    if kind not in coder.types and not (value is None and coder.optional):
         raise TypeError(f"expected {'/'.join(one.__name__ for one in coder.types)}, found {value!r:.40}")
+    if kind is int and not 0 <= value <= LARGEST:
+        raise ValueError(f"expected a number of 64 bits, found {value!r:.40}")
+    if kind is float and not 0 <= value <= LATEST:
+        raise ValueError(f"expected a number of seconds or CPUs, found {value!r:.40}")
     return value
 
 
@@ -169,9 +192,11 @@ def _union(members: list[_Coder], *, optional: bool) -> _Coder:
     one = special[0]
     if not plain:
         return one._replace(optional=optional)
-    read = one.decode
+    read, scalar = one.decode, _Coder(None, None, plain)
     assert read is not None
-    return _Coder(one.encode, lambda value: value if type(value) in plain else read(value), optional=optional)
+    return _Coder(
+        one.encode, lambda value: _read(scalar, value) if type(value) in plain else read(value), optional=optional
+    )
 
 
 def _many(make: Callable[[Any], Any], inside: Any) -> _Coder:
@@ -255,12 +280,18 @@ def _coder_of(record: Any, name: str, kind: Any) -> _Coder:
     return _coder_of_processes() if record is Snapshot and name == "processes" else _coder(kind)
 
 
+def _named(pid: str, process: Process) -> Process:
+    if pid != str(process.pid):
+        raise ValueError(f"expected process {pid}, found {process.pid}")
+    return process
+
+
 @cache
 def _coder_of_processes() -> _Coder:
     """By pid, so that one that changes is not all of them."""
     coder = _coder(Process)
     return _Coder(
         lambda values: {str(one.pid): _written(coder, one) for one in values},
-        lambda values: tuple(_read(coder, one) for _, one in sorted(values.items(), key=lambda pair: int(pair[0]))),
+        lambda values: tuple(_named(pid, _read(coder, values[pid])) for pid in sorted(values, key=int)),
         inside=lambda _: coder,
     )

@@ -104,6 +104,10 @@ class Side:
         """A finding of the next process by that pid is another one."""
         return one.kind, one.container, one.pid, self.started[one.pid], one.tid
 
+    def identity(self, container: Container) -> tuple[str | None, int, int]:
+        """By which its init is told from the next one; the time of day may be set meanwhile."""
+        return self.model.host.boot_id, container.init.pid, self.started[container.init.pid]
+
     def ports(self, container: str) -> set[tuple[str, str, int]] | None:
         """What a container listens on; ``None`` where that is not known."""
         mine = [net for net in self.nets if container in net.containers]
@@ -127,7 +131,8 @@ def diff(before: Side, after: Side) -> tuple[Change, ...]:
         elif new is None and old is not None:
             changes.append(_whole("container_stopped", old, old.init.started_at, None))
         elif old is not None and new is not None:
-            changes += _told_once([*_container(old, new), *_ports(before, after, identity)])
+            restarted = before.identity(old) != after.identity(new)
+            changes += _told_once([*_container(old, new, restarted=restarted), *_ports(before, after, identity)])
         changes += _standing_out(before, after, identity)
     return tuple(changes)
 
@@ -155,7 +160,7 @@ def _told_once(changes: list[Change]) -> list[Change]:
 
     def follows(one: Change) -> bool:
         if one.kind == "declared_changed":
-            return bool(limits)
+            return _ENFORCED.get(one.field.removeprefix("declared.")) in limits
         return one.kind in ("drift_began", "drift_ended") and one.field.replace(".own.", ".effective.") in limits
 
     return [_following(one) if follows(one) else one for one in changes]
@@ -173,8 +178,7 @@ def _host(before: Side, after: Side) -> Iterator[Change]:
             yield Change(kind="host_changed", container=None, field=f"host.{name}", before=old, after=new)
 
 
-def _container(old: Container, new: Container) -> Iterator[Change]:
-    restarted = (old.init.pid, old.init.started_at) != (new.init.pid, new.init.started_at)
+def _container(old: Container, new: Container, *, restarted: bool) -> Iterator[Change]:
     if restarted:
         yield _whole("container_restarted", new, old.init.started_at, new.init.started_at)
     for name in ("name", "image"):
@@ -234,6 +238,24 @@ _OWN: tuple[tuple[str, Callable[[Container], Any]], ...] = (
 )
 
 
+# By what was declared, what enforces it.
+_ENFORCED = {
+    "cores": "limits.cpu.effective.cores",
+    "shares": "limits.cpu.effective.shares",
+    "cpuset": "limits.cpu.effective.cpuset",
+    "memory_max": "limits.memory.effective.max_bytes",
+    "swap_max": "limits.memory.effective.swap_max_bytes",
+    "reservation": "limits.memory.effective.reservation_bytes",
+    "pids": "limits.pids.effective.max",
+}
+
+
+def _unread(container: Container) -> bool:
+    """Whether nothing of its own cgroup could be read: then nothing that is set there is known either."""
+    limits = container.limits
+    return limits.cpu.quota_us is None and limits.memory.max_bytes is None and limits.pids is None
+
+
 def _limits(old: Container, new: Container) -> Iterator[Change]:
     kind = "limit_changed"
     cpu = new.limits.effective_cpu
@@ -247,6 +269,8 @@ def _limits(old: Container, new: Container) -> Iterator[Change]:
         yield from found or _plain(new, kind, field.replace(".effective.", ".own."), own(old), own(new))
     for field, get in _OWN:
         yield from _plain(new, kind, field, get(old), get(new))
+    if _unread(old) or _unread(new):
+        return
     before, after = dict(old.others), dict(new.others)
     for file in sorted(before.keys() | after.keys()):
         was_set, is_set = ([os.fsdecode(line) for line in some.get(file, ())] for some in (before, after))
@@ -283,6 +307,8 @@ def _confinement(old: Container, new: Container) -> Iterator[Change]:
         before, after = getattr(old.security, name), getattr(new.security, name)
         yield from _plain(new, "confinement_changed", f"security.{name}", before, after)
     yield from _plain(new, "confinement_changed", "init.uid", old.init.uid, new.init.uid)
+    rules = ([os.fsdecode(rule) for rule in side.device_rules] if side.device_rules else None for side in (old, new))
+    yield from _plain(new, "confinement_changed", "security.device_rules", next(rules), next(rules))
 
 
 def _namespaces(old: Container, new: Container, *, restarted: bool) -> Iterator[Change]:

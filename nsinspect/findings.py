@@ -284,12 +284,12 @@ class _Look:
         """Whether its parent is outside its pid namespace, whether that is an engine's, and what shows it."""
         parent = self.by_pid.get(process.ppid)
         own = init.namespaces.pid
-        if parent is None or own is None or own == self.host.pid or parent.pid in self.pids[container.id]:
-            return False, False, []
-        if process.namespaces.pid != own or parent.namespaces.pid in (own, None):
+        if parent is None or parent.pid in self.pids[container.id]:
             return False, False, []
         hosts = parent.pid not in self.around
         by_engine = parent.pid == init.ppid or (hosts and parent.comm in _ENGINES)
+        if own is None or own == self.host.pid or process.namespaces.pid != own or parent.namespaces.pid in (own, None):
+            return False, by_engine, []
         said = b"parent " + str(parent.pid).encode() + b" " + parent.comm + b", outside the container's pid namespace"
         return True, by_engine, [(f"/proc/{process.pid}/stat", said)]
 

@@ -15,6 +15,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,13 +27,16 @@ from nsinspect.snapshot import Process
 PATIENCE = 2.0
 """Seconds without a word after which the child is given up."""
 
+_START = 10.0
+_SILENT_CHILDREN = 3
+
 MAX_TEXT = 4 << 20
 MAX_EXECUTABLE = 1 << 30
 
 
 class Answer(NamedTuple):
     """One file of one process; ``data`` is ``None`` where it could not be had, and ``detail`` says why.  Of an
-    executable ``data`` is a line for sha256sum(1), not the program."""
+    executable ``data`` is its SHA-256 and its size in bytes, not the program."""
 
     pid: int
     what: str
@@ -43,14 +47,20 @@ class Answer(NamedTuple):
 
 def answers(processes: Iterable[Process], what: Sequence[str]) -> Iterator[Answer]:
     """Each of ``what`` of each process."""
-    left = [(one.pid, one.starttime, name) for one in processes for name in what]
-    while left:
-        for answer in _child(left):
-            left.pop(0)
+    left = deque((one.pid, one.starttime, name) for one in processes for name in what)
+    silent = 0
+    while left and silent < _SILENT_CHILDREN:
+        silent += 1
+        for answer in _child(list(left)):
+            silent = 0
+            left.popleft()
             yield answer
         if left:
-            pid, _, name = left.pop(0)
-            yield Answer(pid, name, None, f"no answer within {PATIENCE:.0f} seconds", _clocks())
+            pid, _, name = left.popleft()
+            yield Answer(pid, name, None, f"no answer within {PATIENCE:g} seconds", _clocks())
+    # It is not what is asked for that hangs.
+    for pid, _, name in left:
+        yield Answer(pid, name, None, "not asked for: no child answered", _clocks())
 
 
 def _child(wanted: Sequence[tuple[int, int, str]]) -> Iterator[Answer]:
@@ -69,18 +79,18 @@ def _child(wanted: Sequence[tuple[int, int, str]]) -> Iterator[Answer]:
         with selectors.DefaultSelector() as selector:
             selector.register(child.stdout, selectors.EVENT_READ)
             rest = b""
-            # Its interpreter has to start first.
-            patience = PATIENCE + 10
-            while selector.select(patience):
-                patience = PATIENCE
+            # Its first line says that its interpreter has started.
+            begun = False
+            while selector.select(PATIENCE if begun else _START):
                 piece = os.read(child.stdout.fileno(), 1 << 20)
                 if not piece:
                     return
                 *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
+                for line in lines if begun else lines[1:]:
                     said = json.loads(line)
                     data = None if said["data"] is None else base64.b64decode(said["data"])
                     yield Answer(said["pid"], said["what"], data, said["detail"], tuple(said["started"]))
+                begun = begun or bool(lines)
     except BrokenPipeError:
         return
     finally:
@@ -99,6 +109,8 @@ def _clocks() -> tuple[int, int]:
 
 
 def _main() -> None:
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
     for pid, starttime, what in json.load(sys.stdin):
         started = _clocks()
         try:

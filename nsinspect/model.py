@@ -18,6 +18,7 @@ from nsinspect.limits import Chain, Limits, Usage
 from nsinspect.namespaces import TYPES
 from nsinspect.procfs import Mount
 from nsinspect.runtimes import BY_NAME
+from nsinspect.runtimes.base import Engine
 from nsinspect.security import Capabilities, Security
 from nsinspect.snapshot import Confinement, Issue, Process, Snapshot
 
@@ -229,7 +230,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     runtime = said.runtime or (one.claim.runtime if one.claim else match.runtime)
     pod = _pod(match.pod, said.pod)
     full = _security.full_set(snapshot.host.capabilities, snapshot.host.cap_last_cap)
-    default = None if one.kind == "isolate" else BY_NAME[runtime].DEFAULT_CAPABILITIES
+    default = None if one.kind == "isolate" else _engine(runtime).DEFAULT_CAPABILITIES
     if default is not None and snapshot.host.cap_last_cap is not None:
         default &= all_of(snapshot.host.cap_last_cap)
     capabilities = _security.capabilities(
@@ -279,7 +280,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     governing = next((h for h in snapshot.hierarchies if "memory" in h.controllers), snapshot.hierarchies[0])
     return Container(
         id=match.id,
-        name=said.name or (match.id if one.kind == "container" and BY_NAME[runtime].IDS_ARE_NAMES else None),
+        name=said.name or (match.id if one.kind == "container" and _engine(runtime).IDS_ARE_NAMES else None),
         kind=_kind(one, said, pod),
         runtime=runtime,
         image=said.image,
@@ -318,6 +319,11 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
             cgroups=paths,
         ),
     )
+
+
+def _engine(runtime: str) -> Engine:
+    """Of an old snapshot it may be one that is not known here."""
+    return BY_NAME.get(runtime, BY_NAME["unknown"])
 
 
 def _others(chains: dict[str, Chain]) -> tuple[tuple[str, tuple[bytes, ...]], ...]:

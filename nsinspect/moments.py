@@ -12,12 +12,20 @@ EXPECTED = '"10m ago", "yesterday 03:14", "14:03" or a time such as 2026-01-31T0
 
 
 def parse(text: str, now: datetime) -> datetime:
-    """The moment meant, at or before ``now``, whose time zone counts where none is said.  Raises ``ValueError``."""
+    """The moment meant; where no time zone is said, that of ``now`` counts, or this machine's where it has none.
+
+    Raises ``ValueError``.
+    """
     words = " ".join(text.lower().split())
     if words == "now":
         return now
     if match := _AGO.fullmatch(words):
-        return now - timedelta(**{_UNITS[match[2][0]]: int(match[1])})
+        try:
+            # In seconds that went by, not on the wall, where an hour may be there twice or never.
+            seconds = timedelta(**{_UNITS[match[2][0]]: int(match[1])}).total_seconds()
+            return datetime.fromtimestamp(now.timestamp() - seconds, now.tzinfo)
+        except (OverflowError, OSError, ValueError):
+            raise ValueError(f"expected {EXPECTED}, found {text!a}") from None
     if match := _CLOCK.fullmatch(words):
         if int(match[2]) > 23:
             raise ValueError(f"expected {EXPECTED}, found {text!a}")

@@ -50,11 +50,13 @@ class Listening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Net:
-    """One network namespace; ``inode`` is ``None`` where we may not know which it is.  ``containers`` are ids."""
+    """One network namespace; ``inode`` is ``None`` where we may not know which it is.  ``containers`` are ids,
+    ``known`` those of which we know all sockets."""
 
     inode: int | None
     host: bool | None
     containers: tuple[str, ...]
+    known: frozenset[str]
     cards: tuple[Card, ...] | None
     listening: tuple[Listening, ...] | None
 
@@ -74,15 +76,21 @@ def networks(snapshot: Snapshot, model: Model) -> tuple[Net, ...]:
             unknown.append(pid)
         else:
             members[its_inode].append(pid)
+
+    def asked(pid: int) -> bool:
+        return snapshot.sockets.get(pid) is not None
+
     found = []
     hosts = snapshot.host.namespaces.net
     for pid, network in snapshot.networks.items():
+        if pid not in inodes_of:
+            continue  # of an old snapshot that somebody took processes from
         inode = inodes_of[pid]
         inside = [pid] if inode is None else members[inode]
         containers = tuple(dict.fromkeys(around[one].id for one in inside if one in around))
         host = None if inode is None or hosts is None else inode == hosts
         # Somebody of whom we may not know where it is may be the one.
-        complete = all(snapshot.sockets.get(one) is not None for one in (*inside, *unknown))
+        complete = all(asked(one) for one in (*inside, *unknown))
         sole = containers if len(containers) == 1 and host is False else None
         listening = None
         if network.listeners is not None:
@@ -95,6 +103,7 @@ def networks(snapshot: Snapshot, model: Model) -> tuple[Net, ...]:
                 inode=inode,
                 host=host,
                 containers=containers,
+                known=frozenset(containers) - {around[one].id for one in inside if one in around and not asked(one)},
                 cards=_cards(network.interfaces, inode, snapshot.links, hosts),
                 listening=listening,
             )
@@ -110,6 +119,8 @@ def network_of(container: Container, nets: Iterable[Net]) -> Net | None:
         if net.inode == inode and container.id in net.containers:
             if not net.host or net.listening is None:
                 return net
+            if container.id not in net.known:
+                return replace(net, listening=None)
             mine = [one for one in net.listening if one.containers and container.id in one.containers]
             pids = frozenset(container.pids)
             its = tuple(

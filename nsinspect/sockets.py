@@ -21,16 +21,23 @@ def networks(asker: Forgiving, roots: Roots, processes: Iterable[Process], again
     of which we may not know which namespace it is in counts as in another."""
     found: dict[int, Network] = {}
     seen: set[int] = set()
+    unseen: dict[int, int] = {}
     for process in processes:
         inode = process.namespaces.net
         if inode in seen or process.state in "ZX":
             continue
         looked = each(asker, roots, [process], again, lambda directory, one: _network(asker, directory, one))
-        found |= looked
+        if not looked:
+            continue
         # One that ended meanwhile shows nothing; the next one may.
-        if inode is not None and looked and looked[process.pid] != Network(None, None):
+        nothing = looked[process.pid] == Network(None, None)
+        if inode is not None and nothing:
+            unseen.setdefault(inode, process.pid)
+            continue
+        found |= looked
+        if inode is not None:
             seen.add(inode)
-    return found
+    return found | {pid: Network(None, None) for inode, pid in unseen.items() if inode not in seen}
 
 
 def holders(

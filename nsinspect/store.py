@@ -8,7 +8,6 @@ docs/forensics.md for the layout.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 from nsinspect import codec
 from nsinspect.errors import NsinspectError
+from nsinspect.private import Folder
 from nsinspect.snapshot import Snapshot
 
 KEY_EVERY = 600.0
@@ -35,6 +35,7 @@ _MAGIC = b"\x93nsrec\r\n"
 _HEADER = struct.Struct("<8scxxxIQQ")
 _CHECK = struct.Struct("<I")
 _KEY, _COPY, _DELTA, _EVENTS = b"K", b"C", b"D", b"E"
+_LOOKS = (_KEY, _COPY, _DELTA)
 _MAX_FRAME = 1 << 28
 _MAX_PLAIN = 1 << 30
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.nsrec")
@@ -65,21 +66,12 @@ class Recorder:
         self._path = path
         self._keep_seconds, self._keep_bytes = keep_seconds, keep_bytes
         try:
-            os.makedirs(path, 0o700, exist_ok=True)
-            self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            status = os.fstat(self._folder)
-            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-                raise StoreError(f"{path}: expected a directory that is ours alone (mode 0700)")
-            self._lock = os.open(
-                "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._folder
-            )
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"{path}: another recorder writes there") from error
+            self._private = Folder(path)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error
+        self._folder = self._private.fd
         self._shard: int | None = None
-        self._began = 0.0
+        self._began = self._last = 0.0
         self._size = 0
         self._key: Snapshot | None = None
         self._key_time = 0
@@ -91,36 +83,48 @@ class Recorder:
 
         Raises :class:`StoreError` when it cannot be written; then nothing of it is, and the next may be.
         """
+        now = snapshot.captured_at
+        # A clock that was set back begins a new file, so that in each of them time goes on.
+        stale = now - self._began > SHARD_SECONDS or now < self._last or self._size > SHARD_BYTES
+        try:
+            if self._shard is None or (stale and self._size):
+                self._new_shard(now)
+            before = self._size
+            try:
+                self._append(snapshot, events or [])
+            except OSError:
+                # All of it or nothing: what is there of it would be damage to whoever reads.
+                assert self._shard is not None
+                os.ftruncate(self._shard, before)
+                self._size = before
+                raise
+            self._last = now
+            return self._size - before
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+    def _append(self, snapshot: Snapshot, events: list[dict[str, Any]]) -> None:
         import zstandard
 
         moment = _nanoseconds(snapshot.captured_at)
-        try:
-            if self._shard is None or snapshot.captured_at - self._began > SHARD_SECONDS or self._size > SHARD_BYTES:
-                self._new_shard(snapshot.captured_at)
-            before = self._size
-            if events:
-                self._write(_EVENTS, moment, moment, zstandard.compress(codec.dumps(events)))
-            if self._key is None or snapshot.captured_at - self._key_time / 1e9 > KEY_EVERY:
-                self._write_key(snapshot, moment)
-            else:
-                packed = zstandard.ZstdCompressor(level=3, dict_data=self._dictionary).compress(
-                    codec.dumps(codec.delta(self._key, snapshot))
-                )
-                # So much is different that the next looks had better start from here.
-                if len(packed) * 4 > self._key_length and len(packed) > 1 << 16:
-                    self._write_key(snapshot, moment)
-                else:
-                    self._write(_DELTA, moment, self._key_time, packed)
-            return self._size - before
-        except OSError as error:
-            self._give_up_shard()
-            raise StoreError(f"{self._path}: {error.strerror}") from error
+        if events:
+            self._write(_EVENTS, moment, moment, zstandard.compress(codec.dumps(events)))
+        if self._key is None or snapshot.captured_at - self._key_time / 1e9 > KEY_EVERY:
+            self._write_key(snapshot, moment)
+            return
+        packed = zstandard.ZstdCompressor(level=3, dict_data=self._dictionary).compress(
+            codec.dumps(codec.delta(self._key, snapshot))
+        )
+        # Where so much is different the next looks had better start from here.
+        if len(packed) * 4 > self._key_length and len(packed) > 1 << 16:
+            self._write_key(snapshot, moment)
+        else:
+            self._write(_DELTA, moment, self._key_time, packed)
 
     def close(self) -> None:
         """Nothing comes any more."""
         self._give_up_shard()
-        os.close(self._lock)
-        os.close(self._folder)
+        self._private.close()
 
     def _write_key(self, snapshot: Snapshot, moment: int) -> None:
         import zstandard
@@ -138,16 +142,10 @@ class Recorder:
         assert self._shard is not None
         header = _HEADER.pack(_MAGIC, kind, len(packed), moment, key)
         frame = b"".join((header, _CHECK.pack(zlib.crc32(header)), packed, _CHECK.pack(zlib.crc32(packed))))
-        start = self._size
         written = 0
-        try:
-            while written < len(frame):
-                written += os.write(self._shard, frame[written:])
-        except OSError:
-            # What is there of it is damage: whoever reads would have to say so.
-            os.ftruncate(self._shard, start)
-            raise
-        self._size = start + len(frame)
+        while written < len(frame):
+            written += os.write(self._shard, frame[written:])
+        self._size += len(frame)
 
     def _new_shard(self, moment: float) -> None:
         self._give_up_shard()
@@ -190,15 +188,31 @@ class Recording:
     def at(self, moment: float) -> Snapshot:
         """The last look that was taken at or before ``moment``.  Raises :class:`StoreError` where there is none."""
         until = _nanoseconds(moment)
+        found: list[tuple[Frame, bytes, list[Frame]]] = []
         # A shard's name is rounded.
-        for shard in reversed([name for name in self._shards if _began(name) <= moment + 0.001]):
+        candidates = [name for name in self._shards if _began(name) <= moment + 0.001]
+        for shard in reversed(candidates):
+            # Files overlap where a clock was set back: one that began long before can have nothing later.
+            if found and (_began(shard) + 2 * SHARD_SECONDS) * 1e9 < max(one.time for one, _, _ in found):
+                if (snapshot := self._last_of(found)) is not None:
+                    return snapshot
+                found = []
             data = self._read(shard)
-            frames = [one for one in self._frames(shard, data) if one.kind != _EVENTS and one.time <= until]
-            for frame in reversed(frames):
+            frames = [one for one in self._frames(shard, data) if one.kind in _LOOKS]
+            found += [(one, data, frames) for one in frames if one.time <= until]
+        if (snapshot := self._last_of(found)) is not None:
+            return snapshot
+        raise StoreError(f"{self._path}: nothing was recorded at or before that; it begins {self.first()}")
+
+    def _last_of(self, found: list[tuple[Frame, bytes, list[Frame]]]) -> Snapshot | None:
+        for frame, data, frames in sorted(found, key=lambda one: one[0].time, reverse=True):
+            try:
                 state = self._state(data, frame, frames)
                 if state is not None:
                     return codec.decode(state)
-        raise StoreError(f"{self._path}: nothing was recorded at or before that; it begins {self.first()}")
+            except (codec.NotASnapshot, AttributeError, TypeError, RecursionError):
+                self._lost(frame, "not what a recorder writes")
+        return None
 
     def first(self) -> str:
         """When it begins."""
@@ -210,20 +224,21 @@ class Recording:
             one.time / 1e9
             for shard in self._shards
             for one in self._frames(shard, self._read(shard))
-            if one.kind in (_KEY, _COPY, _DELTA)
+            if one.kind in _LOOKS
         }
         return sorted(found)
 
     def events(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
         """What happened from ``since`` on, in order."""
-        following = [*(_began(name) for name in self._shards[1:]), float("inf")]
-        for shard, until in zip(self._shards, following, strict=True):
-            if until < since:
+        for shard in self._shards:
+            if _began(shard) + 2 * SHARD_SECONDS < since:
                 continue
             data = self._read(shard)
             for frame in self._frames(shard, data):
                 if frame.kind == _EVENTS and frame.time >= _nanoseconds(since):
-                    yield from self._plain(data, frame, None) or ()
+                    found = self._plain(data, frame, None)
+                    if isinstance(found, list):
+                        yield from (one for one in found if isinstance(one, dict))
 
     def _state(self, data: bytes, frame: Frame, frames: list[Frame]) -> dict[str, Any] | None:
         if frame.kind != _DELTA:
@@ -255,10 +270,6 @@ class Recording:
         import zstandard
 
         packed = data[frame.offset : frame.offset + frame.length]
-        (check,) = _CHECK.unpack(data[frame.offset + frame.length : frame.offset + frame.length + _CHECK.size])
-        if zlib.crc32(packed) != check:
-            self._lost(frame, "its checksum is wrong")
-            return None
         known = None
         if dictionary is not None:
             known = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
@@ -280,7 +291,12 @@ class Recording:
                 _, kind, length, moment, key = _HEADER.unpack(header)
                 end = at + size + length + _CHECK.size
                 if length <= _MAX_FRAME and end <= len(data):
-                    yield Frame(shard, kind, moment, key, at + size, length)
+                    frame = Frame(shard, kind, moment, key, at + size, length)
+                    # Of every one, so that a broken copy is said before it is needed.
+                    if data[end - _CHECK.size : end] == _CHECK.pack(zlib.crc32(data[at + size : end - _CHECK.size])):
+                        yield frame
+                    else:
+                        self._lost(frame, "its checksum is wrong")
                     at = end
                     continue
             following = data.find(_MAGIC, at + 1)
@@ -288,8 +304,11 @@ class Recording:
             at = len(data) if following < 0 else following
 
     def _lost(self, frame: Frame, why: str) -> None:
-        what = "what happened" if frame.kind == _EVENTS else "a copy" if frame.kind == _COPY else "the look"
-        self._say(f"{self._path}/{frame.shard}: {what} of {_text(frame.time / 1e9)} is lost: {why}")
+        if frame.kind in (_KEY, _COPY):
+            what, outcome = "one copy of a whole look", "is damaged"
+        else:
+            what, outcome = "what happened" if frame.kind == _EVENTS else "the look", "is lost"
+        self._say(f"{self._path}/{frame.shard}: {what} of {_text(frame.time / 1e9)} {outcome}: {why}")
 
     def _say(self, line: str) -> None:
         if line not in self.losses:
@@ -308,11 +327,15 @@ class Recording:
 
 
 def _shards(folder: int) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
+    return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name) and _began(name) >= 0)
 
 
 def _began(shard: str) -> float:
-    return datetime.strptime(shard, "%Y%m%dT%H%M%S.%fZ.nsrec").replace(tzinfo=UTC).timestamp()
+    """By its name; of one that names no day, before all time."""
+    try:
+        return datetime.strptime(shard, "%Y%m%dT%H%M%S.%fZ.nsrec").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return -1.0
 
 
 def _nanoseconds(moment: float) -> int:

@@ -7,13 +7,15 @@ because the address is what somebody vouched for.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
 import json
 import os
+import re
+import socket
 import ssl
-import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +24,12 @@ from urllib.parse import unquote, urlsplit
 
 from nsinspect import __version__
 from nsinspect.errors import NsinspectError
+from nsinspect.private import Folder
 
-QUEUE = "/var/lib/nsinspect/webhook"
+_NAME = re.compile(r"[0-9]{12}\.json")
+# What one that was killed had not written to its end.
+_HALF = re.compile(r"[0-9]{12}\.json\.new")
+
 MAX_EVENTS = 10_000
 TIMEOUT = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -58,21 +64,23 @@ class Webhook:
         self._say = say
         self.lost = 0
         try:
-            os.makedirs(queue, 0o700, exist_ok=True)
-            self._folder = os.open(queue, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if stat.S_IMODE(os.fstat(self._folder).st_mode) & 0o077:
-                raise WebhookError(f"{queue}: expected a directory that is ours alone (mode 0700)")
+            self._private = Folder(queue)
+            self._folder = self._private.fd
+            for name in os.listdir(self._folder):
+                if _HALF.fullmatch(name):
+                    os.unlink(name, dir_fd=self._folder)
             self._number = max([0, *(int(name.partition(".")[0]) for name in self._waiting())])
         except OSError as error:
             raise WebhookError(f"{queue}: {error.strerror}") from error
         self._news = threading.Event()
         self._ending = threading.Event()
+        self._closed = False
         self._idle = threading.Event()
         self._thread = threading.Thread(target=self._send_all, daemon=True)
         self._thread.start()
 
     @classmethod
-    def of(cls, url: str, secret: str | None, queue: str | None, say: Callable[[str], None]) -> Webhook:
+    def of(cls, url: str, secret: str | None, queue: str, say: Callable[[str], None]) -> Webhook:
         """With the key in the file ``secret``.  Raises :class:`WebhookError`."""
         key = None
         if secret is not None:
@@ -83,7 +91,7 @@ class Webhook:
                 raise WebhookError(f"{secret}: {error.strerror}") from error
             if not key:
                 raise WebhookError(f"{secret}: expected a key, found nothing")
-        return cls(url, key, queue or QUEUE, say)
+        return cls(url, key, queue, say)
 
     def put(self, event: Mapping[str, Any]) -> None:
         """Queue an event; where there is no room it is lost, and counted."""
@@ -115,15 +123,25 @@ class Webhook:
         self._idle.wait(seconds)
         self._ending.set()
         self._news.set()
+        self._thread.join(1.0)
+        # One that still waits for an answer has it until the end.
+        if not self._thread.is_alive() and not self._closed:
+            self._closed = True
+            self._private.close()
 
     def _waiting(self) -> list[str]:
-        return sorted(name for name in os.listdir(self._folder) if name.endswith(".json") and name[:-5].isdigit())
+        return sorted(name for name in os.listdir(self._folder) if _NAME.fullmatch(name))
 
     def _send_all(self) -> None:
         pause = FIRST_PAUSE
         while not self._ending.is_set():
             self._news.clear()
-            waiting = self._waiting()
+            try:
+                waiting = self._waiting()
+            except OSError as error:
+                self._say(f"webhook {self._address.shown}: its queue: {error.strerror}")
+                self._ending.wait(LONGEST_PAUSE)
+                continue
             if not waiting:
                 self._idle.set()
                 self._news.wait()
@@ -143,6 +161,8 @@ class Webhook:
                 os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder), "rb"
             ) as file:
                 body = file.read()
+        except FileNotFoundError:
+            return None  # somebody took it away
         except OSError as error:
             return f"its queue: {error.strerror}"
         try:
@@ -153,7 +173,8 @@ class Webhook:
             self._lose(f"answered {status}")
         elif not 200 <= status < 300:
             return f"answered {status}"
-        os.unlink(name, dir_fd=self._folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._folder)
         return None
 
     def _post(self, body: bytes) -> int:
@@ -175,12 +196,16 @@ class Webhook:
         if address.credentials is not None:
             headers["Authorization"] = address.credentials
         # Each read has its limit; one that drips is cut off as a whole.
-        ender = threading.Timer(3 * TIMEOUT, _hang_up, [connection])
+        late = threading.Event()
+        ender = threading.Timer(3 * TIMEOUT, _hang_up, [connection, late])
         ender.daemon = True
         ender.start()
         try:
             connection.request("POST", address.target, body, headers)
-            return connection.getresponse().status
+            status = connection.getresponse().status
+            if late.is_set():
+                raise TimeoutError("half an answer")
+            return status
         finally:
             ender.cancel()
             connection.close()
@@ -190,9 +215,12 @@ class Webhook:
         self._say(f"webhook {self._address.shown}: {why}: {self.lost} event{'' if self.lost == 1 else 's'} lost so far")
 
 
-def _hang_up(connection: http.client.HTTPConnection) -> None:
+def _hang_up(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
     if connection.sock is not None:
-        connection.sock.close()
+        with contextlib.suppress(OSError):
+            # Not closed: whoever waits for it would wait on.
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _address(url: str) -> _Address:

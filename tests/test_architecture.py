@@ -56,9 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diff": {"findings", "model", "mounts", "networks", "limits", "capabilities"} | FACTS,
     "events": {"diff", "model"},
     "moments": set(),
+    "private": set(),
     "procconn": {"errors", "kernfs", "runtimes", "procfs"},
-    "store": {"codec", "errors"} | FACTS,
-    "webhook": {"", "errors"},
+    "store": {"codec", "errors", "private"} | FACTS,
+    "webhook": {"", "errors", "private"},
     "record": {"procconn", "collect", "diff", "events", "kernfs", "model", "views"} | FACTS,
     "collect": {
         "processes",
@@ -178,7 +179,7 @@ WORLD = {
         "serve.watcher",
     },
     "asyncio": {"serve.app", "serve.auth", "serve.daemon", "serve.server"},
-    "socket": {"procconn", "serve.daemon", "serve.lending", "serve.notify", "serve.server"},
+    "socket": {"webhook", "procconn", "serve.daemon", "serve.lending", "serve.notify", "serve.server"},
     "threading": {"procconn", "serve.scraper", "serve.watcher", "users", "webhook"},
     "logging": {
         "serve.daemon",
@@ -199,7 +200,18 @@ WORLD = {
 }
 
 OPENERS = {"open", "fdopen", "listdir", "scandir", "walk", "readlink", "stat", "lstat", "fstat", "read", "access"}
-MAY_OPEN = {"bundle", "store", "webhook", "lastly", "kernfs", "nsfs", "statefiles", "serve.webconfig", "serve.lending"}
+MAY_OPEN = {
+    "bundle",
+    "private",
+    "store",
+    "webhook",
+    "lastly",
+    "kernfs",
+    "nsfs",
+    "statefiles",
+    "serve.webconfig",
+    "serve.lending",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -985,7 +985,7 @@ def assert_harmless(snapshot: Snapshot) -> None:
     """Nothing but visible characters reaches a terminal or a document, and that obeys the schema."""
     model, several = seen(snapshot)
     assert several
-    text = report.findings_report(model, several, width=None, colour=False)
+    text = report.findings_report(model, several, len(model.containers), width=None, colour=False)
     assert all(line.isprintable() for line in text.split("\n"))
     text.encode()
     (shown,) = (one for one in model.containers if one.id == A)
@@ -1014,7 +1014,7 @@ def test_no_name_label_or_path_reaches_them(comm: bytes, path: bytes, label: byt
 def test_the_report_says_who_and_what_shows_it():
     snapshot = every_kind()
     model, several = seen(snapshot)
-    text = report.findings_report(model, several, width=None, colour=False)
+    text = report.findings_report(model, several, len(model.containers), width=None, colour=False)
     for one in several:
         assert KINDS[one.kind] in text
         assert all(f"{file}: " in text for file, _ in one.evidence)
@@ -1024,7 +1024,7 @@ def test_the_report_says_who_and_what_shows_it():
 
 def test_the_report_counts_those_below():
     snapshot = host(*chain(3))
-    text = report.findings_report(*seen(snapshot), width=None, colour=False)
+    text = report.findings_report(*seen(snapshot), 2, width=None, colour=False)
     assert "critical  process 1000 sleep and 2 below it is in the container's cgroup" in text
     assert "1 finding in 1 of 2 containers" in text
 

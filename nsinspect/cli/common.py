@@ -32,7 +32,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 looked and fine, 1 drift was found, 2 usage, 3 no such container, 4 ambiguous, "
+    epilog="Exit codes: 0 looked and fine, 1 something was found (drift, diff, findings, verify), 2 usage, "
+    "3 no such container, 4 ambiguous, "
     "5 with --strict something could not be read, 6 could not look.",
 )
 @click.version_option(__version__, prog_name="nsinspect")
@@ -82,6 +83,8 @@ class Looked:
 
     def closer(self, **wanted: Any) -> None:
         """Look closely at some processes; ``wanted`` is that of :class:`nsinspect.collect.Closely`."""
+        from dataclasses import replace
+
         from nsinspect.collect import Closely
         from nsinspect.model import with_issues_of
 
@@ -89,6 +92,8 @@ class Looked:
         # What is past was looked at as closely as it will ever be.
         if collector is not None:
             self.snapshot = self._or_end(lambda: collector.closer(self.snapshot, closely))
+        elif not closely.links:
+            self.snapshot = replace(self.snapshot, links={})
         self.model = with_issues_of(self.model, self.snapshot, closely.pids())
 
     @staticmethod
@@ -101,6 +106,14 @@ class Looked:
             from nsinspect import safe
 
             fail(safe.text(str(error)), CANNOT_LOOK)
+
+
+def no_capture(roots: Roots) -> None:
+    """End the program where a host is asked for that goes on, and a capture was given."""
+    from nsinspect.bundle import is_capture
+
+    if is_capture(roots.root):
+        raise click.UsageError(f"--root {roots.root}: a capture does not go on; expected a host")
 
 
 def find(model: Model, wanted: str) -> Container:

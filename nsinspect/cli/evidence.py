@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsinspect.cli.common import CANNOT_LOOK, FOUND, Looked, cli, colour, fail, find, json_option, width, write
+from nsinspect.cli.common import (
+    CANNOT_LOOK,
+    FOUND,
+    Looked,
+    cli,
+    colour,
+    fail,
+    find,
+    json_option,
+    no_capture,
+    width,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +35,12 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", required=True, metavar="PATH", help="A new directory, a new FILE.tar.zst, or - for stdout."
 )
-@click.option("--case", metavar="ID", help="Written into the manifest and the log.")
-@click.option("--examiner", metavar="NAME", help="The same.")
-@click.option("--note", metavar="TEXT", help="The same.")
+@click.option("--case", metavar="ID", help="Of which case; written into the manifest and the log.")
+@click.option("--examiner", metavar="NAME", help="Who takes it; written there too.")
+@click.option("--note", metavar="TEXT", help="Anything else; written there too.")
 @click.option("--cmdline", is_flag=True, help="Also command lines of containers' processes, which may hold secrets.")
-@click.option("--environ", is_flag=True, help="Also their environments, which often do.")
-@click.option("--executables", is_flag=True, help="Also SHA-256 of the programs they run.")
+@click.option("--environ", is_flag=True, help="Also their environments, which often hold secrets.")
+@click.option("--executables", is_flag=True, help="Also SHA-256 of the programs they run, not the programs.")
 @click.option("--state-files", is_flag=True, help="Also engines' files as they are, environments in them and all.")
 @click.pass_obj
 def capture_command(
@@ -45,19 +57,21 @@ def capture_command(
 ) -> None:
     """Keep what the kernel says now: every file that is read, its SHA-256, and the snapshot made of them.
 
-    The result is a --root for every reading command, on any machine.  With CONTAINER, processes of other containers
-    are left out.
+    The result is a --root for every reading command, on any machine.  With CONTAINER, other containers are left out.
     """
     from nsinspect import capture, safe
     from nsinspect.bundle import BundleError
     from nsinspect.errors import RootError
+    from nsinspect.kernfs import Directory
 
-    chosen, others = [], set[int]()
+    no_capture(roots)
+    chosen, others, pids = [], set[str](), set[int]()
     if containers:
         model = Looked(roots, limits=False).model
         chosen = [find(model, one).id for one in containers]
-        others = {pid for one in model.containers if one.id not in chosen for pid in one.pids}
-        others -= {pid for one in model.containers if one.id in chosen for pid in one.pids}
+        others = {one.id for one in model.containers if one.id not in chosen}
+        pids = {pid for one in model.containers if one.id in others for pid in one.pids}
+        pids -= {pid for one in model.containers if one.id in chosen for pid in one.pids}
     request = capture.Request(
         command=tuple(sys.argv),
         case=case,
@@ -68,9 +82,12 @@ def capture_command(
         ),
         state_files=state_files,
         containers=tuple(chosen),
-        leave_out=frozenset(others),
+        others=frozenset(others),
+        leave_out=frozenset(pids),
     )
     try:
+        # Before anything is made: where there is no host nothing is left behind.
+        Directory.root(roots.procfs).close()
         sink = _sink(output)
         done = capture.take(roots, sink, request, _progress())
         sink.close()
@@ -107,14 +124,14 @@ def _progress() -> Callable[[int], None]:
         nonlocal following
         if time.monotonic() >= following:
             click.echo(f"nsinspect: {count} files read", err=True)
-            following += 2
+            following = time.monotonic() + 2
 
     return say
 
 
 @cli.command("verify")
 @click.argument("capture")
-@click.option("--seal", metavar="SHA256", help="What `capture` said of SHA256SUMS when it was taken.")
+@click.option("--seal", metavar="SHA256", help="The SHA-256 that `capture` printed at its end.")
 @json_option
 def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
     """Check that a capture is what it was when it was taken.  Exits 1 and names what was altered when it is not."""
@@ -151,7 +168,7 @@ def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
 def diff_command(roots: Roots, before: str, after: str, everything: bool, as_json: bool) -> None:
     """Show what is different between two looks at a host.  Exits 1 when anything is.
 
-    BEFORE and AFTER are captures, or the word live.
+    BEFORE and AFTER are captures (a directory or a .tar.zst), @TIME of a recording, or the word live.
     """
     from nsinspect.diff import diff, worth_saying
 
@@ -177,8 +194,13 @@ def _side(roots: Roots, name: str) -> Side:
     from nsinspect.bundle import is_capture
     from nsinspect.diff import Side
 
+    if "@" in name:
+        from nsinspect.cli import past
+
+        store, _, moment = name.rpartition("@")
+        return Side(past.then(past.recording(store or past.STORE), moment))
     if name == "live":
         return Side(Looked(roots, lineage=True, everything=True, links=True).snapshot)
     if not is_capture(name):
-        fail(f"{ascii(name)[1:-1]}: expected a capture, or the word live", CANNOT_LOOK)
+        fail(f"{ascii(name)[1:-1]}: expected a capture, @TIME or the word live", CANNOT_LOOK)
     return Side(Looked(replace(roots, root=name), lineage=True).snapshot)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsinspect.cli.common import CANNOT_LOOK, NOT_FOUND, USAGE, cli, fail, write
+from nsinspect.cli.common import CANNOT_LOOK, NOT_FOUND, USAGE, cli, fail, no_capture, write
 
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from nsinspect.store import Recording
 
 STORE = "/var/lib/nsinspect"
-_store = click.option("--store", default=STORE, show_default=True, metavar="DIR", help="Where the recording is.")
+_store = click.option("--store", default=STORE, show_default=True, metavar="DIR", help="The recording's directory.")
 _connector = click.option(
-    "--connector", is_flag=True, help="Also hear the kernel's notices of containers that come and go between looks."
+    "--connector",
+    is_flag=True,
+    help="While looking, also hear the kernel's notices of containers that come and go between looks.",
 )
 _interval = click.option(
     "--interval",
@@ -50,6 +52,7 @@ def record_command(
     from nsinspect.errors import NsinspectError
     from nsinspect.store import Recorder
 
+    no_capture(roots)
     try:
         recorder = Recorder(store, keep_seconds=keep_days * 86_400, keep_bytes=keep_mib << 20)
         looker = _looker(roots, connector)
@@ -91,33 +94,36 @@ def _beats(interval: float, count: int | None) -> Any:
 
 
 @cli.command("replay", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--at", "moment", required=True, metavar="TIME", help='"10m ago", "yesterday 03:14", RFC 3339.')
+@click.option("--at", "moment", required=True, metavar="TIME", help='"10m ago", "14:03", "yesterday 03:14", RFC 3339.')
 @_store
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def replay_command(moment: str, store: str, command: tuple[str, ...]) -> None:
-    """Give the answer of a reading COMMAND as of then: replay --at "10m ago" show web."""
-    recording = _recording(store)
+    """Give the answer of a reading COMMAND as of then: replay --at "10m ago" show web.
+
+    COMMAND is list, show, pid, ns, caps, drift, net or findings, with its own options.
+    """
+    kept = recording(store)
     name, *arguments = command
     found = cli.get_command(click.get_current_context(), name)
     if found is None or name not in ("list", "ls", "ps", "show", "pid", "ns", "caps", "drift", "net", "findings"):
         raise click.UsageError(f"{name}: expected list, show, pid, ns, caps, drift, net or findings")
-    snapshot = past(recording, moment)
+    snapshot = then(kept, moment)
     with found.make_context(name, arguments, obj=snapshot) as context:
         found.invoke(context)
 
 
-def past(recording: Recording, moment: str) -> Any:
+def then(kept: Recording, moment: str) -> Any:
     """The look of then; says on stderr how far from it that was taken, and what is damaged."""
     from nsinspect import safe
     from nsinspect.errors import NsinspectError
 
     wanted = when(moment)
     try:
-        snapshot = recording.at(wanted)
+        snapshot = kept.at(wanted)
     except NsinspectError as error:
-        _say_losses(recording)
+        _say_losses(kept)
         fail(safe.text(str(error)), CANNOT_LOOK)
-    _say_losses(recording)
+    _say_losses(kept)
     taken = datetime.fromtimestamp(snapshot.captured_at).astimezone().isoformat(timespec="seconds")
     click.echo(f"nsinspect: as of {taken}, {wanted - snapshot.captured_at:.0f} s before that", err=True)
     return snapshot
@@ -128,12 +134,13 @@ def when(moment: str) -> float:
     from nsinspect import moments
 
     try:
-        return moments.parse(moment, datetime.now().astimezone()).timestamp()
+        return moments.parse(moment, datetime.now()).timestamp()
     except (ValueError, OverflowError) as error:
         fail(str(error), USAGE)
 
 
-def _recording(store: str) -> Recording:
+def recording(store: str) -> Recording:
+    """The recording below ``store``; ends the program where there is none."""
     from nsinspect import safe
     from nsinspect.store import Recording, StoreError
 
@@ -143,10 +150,10 @@ def _recording(store: str) -> Recording:
         fail(safe.text(str(error)), CANNOT_LOOK)
 
 
-def _say_losses(recording: Recording) -> None:
+def _say_losses(kept: Recording) -> None:
     from nsinspect import safe
 
-    for loss in recording.losses:
+    for loss in kept.losses:
         click.echo(f"nsinspect: {safe.text(loss)}", err=True)
 
 
@@ -162,13 +169,13 @@ def history_command(container: str, store: str, since: str, as_json: bool) -> No
     """
     from nsinspect.views import eventlog
 
-    recording = _recording(store)
+    kept = recording(store)
     found = [
         one
-        for one in recording.events(when(since))
-        if container == one.get("name") or (len(container) >= 4 and str(one.get("container")).startswith(container))
+        for one in map(eventlog.known, kept.events(when(since)))
+        if container == one["name"] or (len(container) >= 4 and (one["container"] or "").startswith(container))
     ]
-    _say_losses(recording)
+    _say_losses(kept)
     if not found:
         fail(f"nothing was recorded of {ascii(container)[1:-1]} since then", NOT_FOUND)
     write("\n".join(eventlog.line(one, "json") if as_json else eventlog.words(one) for one in found))
@@ -176,15 +183,21 @@ def history_command(container: str, store: str, since: str, as_json: bool) -> No
 
 @cli.command("events")
 @click.option("--follow", is_flag=True, help="Look every few seconds, and go on until interrupted.")
-@click.option("--since", metavar="TIME", help="What was recorded from then on.")
+@click.option("--since", metavar="TIME", help="Begin with what was recorded from then on.")
 @_store
 @_interval
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--format", "form", type=click.Choice(("json", "ecs", "timesketch")), help="One line of JSON for each.")
 @_connector
 @click.option("--webhook", metavar="URL", help="With --follow: send each to this address as well.")
-@click.option("--webhook-secret", metavar="FILE", help="The key of the signature: the bytes of this file.")
-@click.option("--webhook-queue", metavar="DIR", help="Where events wait that could not be sent yet.")
+@click.option("--webhook-secret", metavar="FILE", help="Sign with the bytes of this file (HMAC-SHA-256).")
+@click.option(
+    "--webhook-queue",
+    default="/var/lib/nsinspect/webhook",
+    show_default=True,
+    metavar="DIR",
+    help="Where events wait that could not be sent yet.",
+)
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="With --follow: end after so many looks.")
 @click.pass_obj
 def events_command(
@@ -198,7 +211,7 @@ def events_command(
     connector: bool,
     webhook: str | None,
     webhook_secret: str | None,
-    webhook_queue: str | None,
+    webhook_queue: str,
     count: int | None,
 ) -> None:
     """Show what happened: containers, limits, capabilities, namespaces, who stood out, OOM kills, throttling, drift.
@@ -217,12 +230,13 @@ def events_command(
         write(eventlog.line(one, form) if form else eventlog.words(one))
 
     if since is not None or not follow:
-        recording = _recording(store)
-        for one in recording.events(0.0 if since is None else when(since)):
+        kept = recording(store)
+        for one in kept.events(0.0 if since is None else when(since)):
             show(one)
-        _say_losses(recording)
+        _say_losses(kept)
     if not follow:
         return
+    no_capture(roots)
     try:
         hook = _hook(webhook, webhook_secret, webhook_queue)
         looker = _looker(roots, connector)
@@ -239,7 +253,7 @@ def events_command(
         fail(safe.text(str(error)), CANNOT_LOOK)
 
 
-def _hook(url: str | None, secret: str | None, queue: str | None) -> Any:
+def _hook(url: str | None, secret: str | None, queue: str) -> Any:
     if url is None:
         return None
     from nsinspect.webhook import Webhook

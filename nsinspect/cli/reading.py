@@ -285,7 +285,8 @@ def findings_command(roots: Roots, container: str | None, as_json: bool, strict:
     else:
         from nsinspect.views import report
 
-        write(report.findings_report(model, found, width=width(), colour=colour()))
+        looked_at = 1 if its else len(model.containers)
+        write(report.findings_report(model, found, looked_at, width=width(), colour=colour()))
     end(model.issues, strict)
     if found:
         sys.exit(FOUND)

@@ -97,7 +97,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Where nsinspect-files lends engines' state files that we may not open.",
 )
-@click.option("--record.store", "store", metavar="DIR", help="Keep looks there, for replay, history and events.")
+@click.option("--record.store", "store", metavar="DIR", help="Also look every few seconds and keep it there.")
 @click.option(
     "--record.interval",
     "interval",
@@ -109,8 +109,15 @@ if TYPE_CHECKING:
 )
 @click.option("--events", is_flag=True, help="Tell in the log what happens: limits, capabilities, who stands out.")
 @click.option("--events.webhook", "webhook", metavar="URL", help="Send events to this address as well.")
-@click.option("--events.webhook-secret", "webhook_secret", metavar="FILE", help="The key of the signature.")
-@click.option("--events.webhook-queue", "webhook_queue", metavar="DIR", help="Where events wait to be sent.")
+@click.option("--events.webhook-secret", "webhook_secret", metavar="FILE", help="Sign with the bytes of this file.")
+@click.option(
+    "--events.webhook-queue",
+    "webhook_queue",
+    default="/var/lib/nsinspect/webhook",
+    show_default=True,
+    metavar="DIR",
+    help="Where events wait to be sent.",
+)
 @click.pass_obj
 def serve_command(
     roots: Roots,
@@ -135,7 +142,7 @@ def serve_command(
     events: bool,
     webhook: str | None,
     webhook_secret: str | None,
-    webhook_queue: str | None,
+    webhook_queue: str,
 ) -> None:
     """Serve metrics to Prometheus.
 

@@ -27,7 +27,7 @@ class Wishes:
     events: bool = False
     webhook: str | None = None
     webhook_secret: str | None = None
-    webhook_queue: str | None = None
+    webhook_queue: str = ""
 
     @property
     def any(self) -> bool:
@@ -51,6 +51,7 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="watcher")
         self._thread.start()
+        log.info("looking every %g s%s", wishes.interval, f", recording in {wishes.store}" if wishes.store else "")
 
     def stop(self) -> None:
         """Look no more; a look that is on its way is not waited for longer than a moment."""

@@ -54,6 +54,8 @@ def change_words(new: Model, old: Model, one: Change) -> Text:
     if one.container is not None:
         text.append(f"{_name(new, old, one.container)}  ", "bold")
     text.append(_sentence(new, old, one), "bold red" if one.kind in _LOUD else "not bold")
+    if one.finding is not None:
+        text.append(f" ({one.finding.severity})", "not bold")
     return text
 
 
@@ -148,7 +150,8 @@ def _mount(one: Change) -> str:
 
 def _who(one: Change) -> str:
     assert one.finding is not None
-    who = f"process {one.pid} {safe.text(one.finding.comm)}"
+    below = f" and {len(one.finding.pids) - 1} below it" if len(one.finding.pids) > 1 else ""
+    who = f"process {one.pid} {safe.text(one.finding.comm)}{below}"
     return who if one.finding.tid == one.pid else f"thread {one.finding.tid} of {who}"
 
 

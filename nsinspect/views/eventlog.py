@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nsinspect import __version__, safe
+from nsinspect import __version__
 from nsinspect.diff import Change, Side
 from nsinspect.fields.change import CHANGE
 from nsinspect.fields.shapes import timestamp
@@ -40,16 +40,52 @@ def event(side: Side, before: Side, one: Change) -> dict[str, Any]:
     return safe_one
 
 
+_TEXTS = ("time", "message", "kind", "field", "host", "boot_id", "name", "runtime", "image", "pod", "namespace")
+
+
+def known(one: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as :func:`event` makes them, whatever was read from a file: somebody else may have written it."""
+
+    def text(value: Any) -> str | None:
+        return value if isinstance(value, str) else None
+
+    evidence = one.get("evidence")
+    technique = one.get("technique")
+    names = one.get("capabilities")
+    found = {key: text(one.get(key)) for key in (*_TEXTS, "container", "severity")}
+    found |= {key: found[key] or "unknown" for key in ("time", "message", "kind", "field")}
+    pid, privileged = one.get("pid"), one.get("privileged")
+    whole = {
+        **found,
+        "before": one.get("before"),
+        "after": one.get("after"),
+        "pid": pid if type(pid) is int else None,
+        "privileged": privileged if type(privileged) is bool else None,
+        "capabilities": [name for name in names if isinstance(name, str)] if isinstance(names, list) else None,
+        "technique": {"id": text(technique.get("id")), "catalogue": text(technique.get("catalogue"))}
+        if isinstance(technique, dict)
+        else None,
+        "evidence": [
+            {"says": text(row.get("says")) or "", "what": text(row.get("what")) or ""}
+            for row in (evidence if isinstance(evidence, list) else ())
+            if isinstance(row, dict)
+        ],
+    }
+    safe_one: dict[str, Any] = made_safe(whole)
+    return safe_one
+
+
 def line(one: Mapping[str, Any], form: str) -> str:
     """One line of JSON in one of :data:`FORMATS`."""
+    one = known(one)
     whole = _ecs(one) if form == "ecs" else _timesketch(one) if form == "timesketch" else one
     return json.dumps(whole, ensure_ascii=False, allow_nan=False)
 
 
 def words(one: Mapping[str, Any]) -> str:
     """One line for a person."""
-    # Read from a file, which anybody may have written: made safe again.
-    return safe.text(f"{one.get('time')}  {one.get('message')}")
+    one = known(one)
+    return f"{one['time']}  {one['message']}"
 
 
 def _ecs(one: Mapping[str, Any]) -> dict[str, Any]:

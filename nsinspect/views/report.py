@@ -34,8 +34,8 @@ def drift_report(containers: Sequence[Container], *, width: int | None, colour: 
     return text_of(screen)
 
 
-def findings_report(model: Model, found: Sequence[Finding], *, width: int | None, colour: bool) -> str:
-    """Findings by container, each with what shows it."""
+def findings_report(model: Model, found: Sequence[Finding], looked_at: int, *, width: int | None, colour: bool) -> str:
+    """Findings by container, each with what shows it; ``looked_at`` is how many containers were."""
     screen = console(width, colour)
     for container in model.containers:
         its = [one for one in found if one.container == container.id]
@@ -47,7 +47,7 @@ def findings_report(model: Model, found: Sequence[Finding], *, width: int | None
                 screen.print(Text(f"      {says}: {safe.text(what)}"), soft_wrap=True)
     plural = "" if len(found) == 1 else "s"
     around = len({one.container for one in found})
-    count = f"{len(found)} finding{plural} in {around} of {len(model.containers)} containers"
+    count = f"{len(found)} finding{plural} in {around} of {looked_at} container{'' if looked_at == 1 else 's'}"
     screen.print(Text(f"{count}{f'; techniques of {CATALOGUE}' if found else ''}", "dim"), soft_wrap=True)
     for note in issue_notes(model.issues):
         screen.print(Text(note, "dim"), soft_wrap=width is None)

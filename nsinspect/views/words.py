@@ -17,6 +17,8 @@ from nsinspect.networks import Listening
 # Sharing these with the host is how engines start a container when nobody asks for anything else.
 USUALLY_HOST = ("cgroup", "time", "user")
 ISSUES_SHOWN = 5
+# Each of these is a way to the host.
+_WORST = ("SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "DAC_READ_SEARCH", "BPF", "NET_ADMIN", "MKNOD")
 
 
 def console(width: int | None, colour: bool) -> Console:
@@ -46,8 +48,8 @@ def plain_capabilities(mask: int) -> list[str]:
 
 
 def some_capabilities(mask: int) -> str:
-    """A few names, and how many more there are."""
-    found = plain_capabilities(mask)
+    """A few names, the worst first, and how many more there are."""
+    found = sorted(plain_capabilities(mask), key=lambda name: _WORST.index(name) if name in _WORST else len(_WORST))
     return " ".join(found) if len(found) <= 6 else f"{' '.join(found[:5])} and {len(found) - 5} more"
 
 
