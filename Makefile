@@ -43,6 +43,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/collect.py
 	$(BIN)/python benchmarks/scrape.py
+	$(BIN)/python benchmarks/record.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

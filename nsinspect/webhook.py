@@ -17,6 +17,7 @@ import re
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,9 @@ class Webhook:
             for name in os.listdir(self._folder):
                 if _HALF.fullmatch(name):
                     os.unlink(name, dir_fd=self._folder)
-            self._number = max([0, *(int(name.partition(".")[0]) for name in self._waiting())])
+            # Read once: a folder that changes while it is listed shows some twice, or not at all.
+            self._waiting = deque(sorted(name for name in os.listdir(self._folder) if _NAME.fullmatch(name)))
+            self._number = int(self._waiting[-1].partition(".")[0]) if self._waiting else 0
         except OSError as error:
             raise WebhookError(f"{queue}: {error.strerror}") from error
         self._news = threading.Event()
@@ -106,12 +109,13 @@ class Webhook:
         self._number += 1
         name = f"{self._number:012}.json"
         try:
-            if len(self._waiting()) >= MAX_EVENTS:
+            if len(self._waiting) >= MAX_EVENTS:
                 raise OSError(0, f"{MAX_EVENTS} events wait already")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             with os.fdopen(os.open(f"{name}.new", flags, 0o600, dir_fd=self._folder), "wb") as file:
                 file.write(body)
             os.rename(f"{name}.new", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._waiting.append(name)
         except OSError as error:
             self._lose(error.strerror or str(error))
         self._idle.clear()
@@ -129,28 +133,20 @@ class Webhook:
             self._closed = True
             self._private.close()
 
-    def _waiting(self) -> list[str]:
-        return sorted(name for name in os.listdir(self._folder) if _NAME.fullmatch(name))
-
     def _send_all(self) -> None:
         pause = FIRST_PAUSE
         while not self._ending.is_set():
             self._news.clear()
-            try:
-                waiting = self._waiting()
-            except OSError as error:
-                self._say(f"webhook {self._address.shown}: its queue: {error.strerror}")
-                self._ending.wait(LONGEST_PAUSE)
-                continue
-            if not waiting:
+            if not self._waiting:
                 self._idle.set()
                 self._news.wait()
                 continue
-            trouble = self._sent(waiting[0])
+            trouble = self._sent(self._waiting[0])
             if trouble is None:
+                self._waiting.popleft()
                 pause = FIRST_PAUSE
                 continue
-            self._say(f"webhook {self._address.shown}: {trouble}; {len(waiting)} wait, again in {pause:.0f} s")
+            self._say(f"webhook {self._address.shown}: {trouble}; {len(self._waiting)} wait, again in {pause:.0f} s")
             self._ending.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
