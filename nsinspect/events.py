@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from nsinspect.diff import KINDS, Change, Side, diff, worth_saying
 from nsinspect.model import Container
 
-EVENTS = tuple(
-    kind for kind in KINDS if kind not in ("usage_changed", "process_started", "process_ended", "identity_changed")
-)
+_NO_EVENTS = ("usage_changed", "process_started", "process_ended", "identity_changed", "declared_changed")
+EVENTS = tuple(kind for kind in KINDS if kind not in _NO_EVENTS)
 """The kinds of change that are events."""
 
 
@@ -19,6 +18,7 @@ class Watch:
     def __init__(self) -> None:
         self._before: Side | None = None
         self._throttled: set[str] = set()
+        self._drifting: dict[tuple[str | None, str], Change] = {}
 
     def look(self, side: Side) -> tuple[Side | None, tuple[Change, ...]]:
         """The look before, and what happened since."""
@@ -26,9 +26,19 @@ class Watch:
         if before is None:
             return None, ()
         changes = diff(before, side)
-        drift = [one for one in changes if one.kind.startswith("drift_") and one.follows]
-        found = [one for one in worth_saying(changes) if one.kind in EVENTS]
-        return before, (*found, *drift, *self._throttling(before, side))
+        found = [one for one in worth_saying(changes) if one.kind in EVENTS and not one.kind.startswith("drift_")]
+        return before, (*found, *self._drift(changes, side), *self._throttling(before, side))
+
+    def _drift(self, changes: Iterable[Change], side: Side) -> list[Change]:
+        """Drift that lasts: an engine changes the kernel's limits and its own files one after the other, and a look
+        between the two sees them differ.  So it is told of at the look after the one that saw it begin."""
+        ended = {(one.container, one.field): one for one in changes if one.kind == "drift_ended"}
+        lasted = [
+            one for key, one in self._drifting.items() if key not in ended and (one.container or "") in side.containers
+        ]
+        over = [one for key, one in ended.items() if key not in self._drifting]
+        self._drifting = {(one.container, one.field): one for one in changes if one.kind == "drift_began"}
+        return [*lasted, *over]
 
     def _throttling(self, before: Side, after: Side) -> list[Change]:
         """Began: throttled in this interval, and not in the one before."""

@@ -89,7 +89,8 @@ def group(
             nested=match in outer,
         )
         for match, found in [*members.items(), *without_cgroup.items()]
-        if match not in spoofed
+        # Of one that has ended the dead may be left, where nobody buries them.
+        if match not in spoofed and any(process.state not in "ZX" for process in found)
     ]
     groups = _with_parents(groups, outer, {process.pid: process for process in processes})
     if isolates and host is not None:

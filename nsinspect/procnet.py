@@ -69,6 +69,9 @@ class Links(NamedTuple):
 SOCKET_FILES = (("tcp", "net/tcp"), ("tcp", "net/tcp6"), ("udp", "net/udp"), ("udp", "net/udp6"))
 """Protocol and file; those of version 6 are missing where the kernel has none."""
 
+COUNTS = {"net/tcp": "TCP", "net/tcp6": "TCP6", "net/udp": "UDP", "net/udp6": "UDP6"}
+"""By file, what ``net/sockstat`` and ``net/sockstat6`` call its sockets."""
+
 # The state at which a socket takes what comes, by protocol: TCP_LISTEN, and TCP_CLOSE for one without a peer.
 _WAITING = {"tcp": b"0A", "udp": b"07"}
 _SOCKET = re.compile(
@@ -90,6 +93,17 @@ def parse_sockets(data: bytes, protocol: str) -> tuple[Listener, ...]:
         for address, port, state, inode in found
         if state == _WAITING[protocol]
     )
+
+
+_IN_USE = re.compile(rb"^(TCP6?|UDP6?): inuse ([0-9]{1,18})(?: .*)?$", re.MULTILINE)
+
+
+def parse_sockstat(data: bytes) -> dict[str, int]:
+    """``net/sockstat`` and ``net/sockstat6``: how many sockets of a protocol there are in the namespace."""
+    found = {name.decode("ascii"): int(count) for name, count in _IN_USE.findall(data)}
+    if not found:
+        raise Malformed(data, "a line such as TCP: inuse 5")
+    return found
 
 
 def no_more_listeners(chunk: bytes) -> bool:

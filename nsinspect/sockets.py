@@ -60,7 +60,13 @@ def holders(
 
 def _network(asker: Forgiving, directory: Directory, process: Process) -> Network:
     listeners: list[Listener] | None = []
+    # The kernel walks its table of all connections of all namespaces for each of these files; mostly for nothing.
+    counts: dict[str, int] = {}
+    for name in ("net/sockstat", "net/sockstat6"):
+        counts |= asker.fact(directory, name, procnet.parse_sockstat, process.pid) or {}
     for protocol, name in procnet.SOCKET_FILES:
+        if counts.get(procnet.COUNTS[name]) == 0:
+            continue
         some = _listeners(asker, directory, process.pid, protocol, name)
         # Some of them would look like all of them.
         listeners = None if some is None or listeners is None else listeners + list(some)

@@ -35,6 +35,7 @@ _MAGIC = b"\x93nsrec\r\n"
 _HEADER = struct.Struct("<8scxxxIQQ")
 _CHECK = struct.Struct("<I")
 _KEY, _COPY, _DELTA, _EVENTS = b"K", b"C", b"D", b"E"
+_UNTOLD = 1000
 _LOOKS = (_KEY, _COPY, _DELTA)
 _MAX_FRAME = 1 << 28
 _MAX_PLAIN = 1 << 30
@@ -65,6 +66,7 @@ class Recorder:
     def __init__(self, path: str, *, keep_seconds: float = KEEP_SECONDS, keep_bytes: int = KEEP_BYTES) -> None:
         self._path = path
         self._keep_seconds, self._keep_bytes = keep_seconds, keep_bytes
+        self._shard_bytes = min(SHARD_BYTES, keep_bytes // 8)
         try:
             self._private = Folder(path)
         except OSError as error:
@@ -72,6 +74,7 @@ class Recorder:
         self._folder = self._private.fd
         self._shard: int | None = None
         self._began = self._last = 0.0
+        self._untold: list[dict[str, Any]] = []
         self._size = 0
         self._key: Snapshot | None = None
         self._key_time = 0
@@ -85,13 +88,13 @@ class Recorder:
         """
         now = snapshot.captured_at
         # A clock that was set back begins a new file, so that in each of them time goes on.
-        stale = now - self._began > SHARD_SECONDS or now < self._last or self._size > SHARD_BYTES
+        stale = now - self._began > SHARD_SECONDS or now < self._last or self._size > self._shard_bytes
         try:
             if self._shard is None or (stale and self._size):
                 self._new_shard(now)
             before = self._size
             try:
-                self._append(snapshot, events or [])
+                self._append(snapshot, [*self._untold, *(events or [])])
             except OSError:
                 # All of it or nothing: what is there of it would be damage to whoever reads.
                 assert self._shard is not None
@@ -99,8 +102,11 @@ class Recorder:
                 self._size = before
                 raise
             self._last = now
+            self._untold = []
             return self._size - before
         except OSError as error:
+            # What happened is told with the next look that can be written, as far as there is room to remember it.
+            self._untold = [*self._untold, *(events or [])][:_UNTOLD]
             raise StoreError(f"{self._path}: {error.strerror}") from error
 
     def _append(self, snapshot: Snapshot, events: list[dict[str, Any]]) -> None:
@@ -165,7 +171,7 @@ class Recorder:
         shards = [(name, os.stat(name, dir_fd=self._folder, follow_symlinks=False)) for name in _shards(self._folder)]
         total = sum(status.st_size for _, status in shards)
         for name, status in shards:
-            if status.st_mtime >= now - self._keep_seconds and total <= self._keep_bytes - SHARD_BYTES // 8:
+            if status.st_mtime >= now - self._keep_seconds and total <= self._keep_bytes - self._shard_bytes:
                 break
             os.unlink(name, dir_fd=self._folder)
             total -= status.st_size

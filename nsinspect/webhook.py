@@ -169,8 +169,12 @@ class Webhook:
             self._lose(f"answered {status}")
         elif not 200 <= status < 300:
             return f"answered {status}"
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=self._folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            return f"its queue: {error.strerror}: an event will come twice"
         return None
 
     def _post(self, body: bytes) -> int:

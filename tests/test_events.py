@@ -196,7 +196,7 @@ def test_there_are_events_of_many_kinds():
     found = {one["kind"] for one in ALL}
     assert found <= set(EVENTS) <= set(KINDS)
     assert {"container_started", "container_stopped", "container_restarted", "limit_changed", "oom_kill"} <= found
-    assert {"throttling_began", "drift_began", "host_changed"} <= found
+    assert {"throttling_began", "host_changed"} <= found
     assert found & {"capability_gained", "process_stood_out", "namespace_joined"}
 
 

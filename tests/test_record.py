@@ -266,7 +266,7 @@ def test_history_of_nobody_is_3_with_one_line(lived: str):
 def test_history_and_events_from_a_moment_on(lived: str):
     for words in (("history", "web"), ("events",)):
         found = nsinspect(*words, "--store", lived, "--since", moment(15), "--json").stdout.splitlines()
-        assert [json.loads(line)["kind"] for line in found] == ["oom_kill", "container_stopped"]
+        assert [json.loads(line)["kind"] for line in found] == ["oom_kill", "drift_began", "container_stopped"]
 
 
 @pytest.mark.parametrize("form", ["json", "ecs", "timesketch"])
@@ -346,7 +346,7 @@ def test_following_after_what_was_recorded(lived: str):
     root = str(HOSTS / "podman-v2")
     words = ("--follow", "--since", moment(15), "--store", lived, "--count", "1", "--json")
     result = nsinspect("--root", root, "events", *words)
-    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == ["oom_kill", "container_stopped"]
+    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == ["oom_kill", "drift_began", "container_stopped"]
 
 
 def test_what_was_recorded_is_not_sent(lived: str):

@@ -13,7 +13,7 @@ from nsinspect.cli.common import CANNOT_LOOK, NOT_FOUND, USAGE, cli, fail, no_ca
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
     from nsinspect.record import Looker
-    from nsinspect.store import Recording
+    from nsinspect.store import Recorder, Recording
 
 STORE = "/var/lib/nsinspect"
 _store = click.option("--store", default=STORE, show_default=True, metavar="DIR", help="The recording's directory.")
@@ -56,8 +56,8 @@ def record_command(
     try:
         recorder = Recorder(store, keep_seconds=keep_days * 86_400, keep_bytes=keep_mib << 20)
         looker = _looker(roots, connector)
-        for _ in _beats(interval, count):
-            _record(recorder, *looker.look())
+        for beat in _beats(interval, count):
+            _record(recorder, looker, first=beat == 0)
     except KeyboardInterrupt:
         return
     except NsinspectError as error:
@@ -71,14 +71,18 @@ def _looker(roots: Roots, connector: bool) -> Looker:
     return Looker(roots, connector=Connector(roots) if connector else None)
 
 
-def _record(recorder: Any, snapshot: Any, events: list[dict[str, Any]]) -> None:
-    """One look; one that cannot be written is said, and the next may be."""
+def _record(recorder: Recorder, looker: Looker, *, first: bool) -> None:
+    """One look; one that cannot be taken or written is said, and the next may be."""
     from nsinspect import safe
+    from nsinspect.errors import RootError
     from nsinspect.store import StoreError
 
     try:
-        recorder.add(snapshot, events)
-    except StoreError as error:
+        recorder.add(*looker.look())
+    except (RootError, StoreError) as error:
+        # Where there was no host from the beginning there will be none.
+        if first and isinstance(error, RootError):
+            raise
         click.echo(f"nsinspect: {safe.text(str(error))}: one look is lost", err=True)
 
 

@@ -57,6 +57,10 @@ class Watcher:
         """Look no more; a look that is on its way is not waited for longer than a moment."""
         self._stop.set()
         self._thread.join(2.0)
+        if self._webhook is not None:
+            self._webhook.close(1.0)
+        if self._recorder is not None and not self._thread.is_alive():
+            self._recorder.close()
 
     def _run(self) -> None:
         following = time.monotonic()

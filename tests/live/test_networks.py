@@ -86,10 +86,10 @@ class Containers:
 def started(docker: Docker, program: Path) -> Iterator[Containers]:
     """One of each kind."""
     with Containers(docker, program) as containers:
-        containers.hold("net-own", OWN, *WITH_SIX)
-        containers.hold("net-first", "tcp 127.0.0.1 7001 udp 0.0.0.0 7001", *WITH_SIX)
-        containers.hold("net-second", "tcp ::1 7002 udp ::1 7002 fork", "--net", "container:net-first")
-        containers.hold("net-host", f"tcp 127.0.0.1 {TCP} udp 127.0.0.1 {UDP}", "--net", "host")
+        containers.hold("sock-own", OWN, *WITH_SIX)
+        containers.hold("sock-first", "tcp 127.0.0.1 7001 udp 0.0.0.0 7001", *WITH_SIX)
+        containers.hold("sock-second", "tcp ::1 7002 udp ::1 7002 fork", "--net", "container:sock-first")
+        containers.hold("sock-host", f"tcp 127.0.0.1 {TCP} udp 127.0.0.1 {UDP}", "--net", "host")
         yield containers
 
 
@@ -190,7 +190,7 @@ def traced(path: Path, calls: str, *arguments: str, user: Sequence[str] = ("-m",
 # -- what listens ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["net-own", "net-first", "net-second"])
+@pytest.mark.parametrize("name", ["sock-own", "sock-first", "sock-second"])
 def test_what_listens_in_a_container_is_what_ss_says(started: Containers, net: dict[int, Net], name: str):
     pid = started.pid(name)
     found = listed_by_ss(pid)
@@ -210,7 +210,7 @@ def test_what_listens_on_the_host_is_what_ss_says(started: Containers, ask: Ask)
 
 
 def test_whose_a_socket_is_and_where_it_listens(started: Containers, net: dict[int, Net]):
-    pid, identity = started.pid("net-own"), started.id("net-own")
+    pid, identity = started.pid("sock-own"), started.id("sock-own")
     own = net[inode_of(pid)]
     words = OWN.split()
     wanted = {
@@ -228,10 +228,10 @@ def test_whose_a_socket_is_and_where_it_listens(started: Containers, net: dict[i
 
 
 def test_in_a_shared_network_each_socket_is_its_holders(started: Containers, net: dict[int, Net]):
-    first, second = started.id("net-first"), started.id("net-second")
-    pids = {first: [started.pid("net-first")]}
-    pids[second] = [int(line.split()[1]) for line in started.docker("top", "net-second").splitlines()[1:]]
-    shared = net[inode_of(started.pid("net-first"))]
+    first, second = started.id("sock-first"), started.id("sock-second")
+    pids = {first: [started.pid("sock-first")]}
+    pids[second] = [int(line.split()[1]) for line in started.docker("top", "sock-second").splitlines()[1:]]
+    shared = net[inode_of(started.pid("sock-first"))]
 
     assert set(shared["containers"]) == {first, second}
     assert {(one["port"], *one["containers"]) for one in shared["listening"]} == {(7001, first), (7002, second)}
@@ -241,9 +241,9 @@ def test_in_a_shared_network_each_socket_is_its_holders(started: Containers, net
 
 
 def test_in_the_hosts_network_a_container_has_only_its_own(started: Containers, net: dict[int, Net], ask: Ask):
-    pid, identity = started.pid("net-host"), started.id("net-host")
-    shown = ask("show", "net-host")["network"]
-    (asked,) = ask("net", "net-host")["networks"]
+    pid, identity = started.pid("sock-host"), started.id("sock-host")
+    shown = ask("show", "sock-host")["network"]
+    (asked,) = ask("net", "sock-host")["networks"]
     host = net[inode_of("self")]
     mine = [one for one in host["listening"] if one["containers"] == [identity]]
 
@@ -256,7 +256,7 @@ def test_in_the_hosts_network_a_container_has_only_its_own(started: Containers, 
     assert (shown["inode"], shown["host"]) == (inode_of("self"), True)
 
 
-@pytest.mark.parametrize("name", ["net-own", "net-first", "net-second"])
+@pytest.mark.parametrize("name", ["sock-own", "sock-first", "sock-second"])
 def test_show_tells_of_its_network_what_net_does(started: Containers, net: dict[int, Net], ask: Ask, name: str):
     shown = ask("show", name)["network"]
     known = net[inode_of(started.pid(name))]
@@ -266,25 +266,25 @@ def test_show_tells_of_its_network_what_net_does(started: Containers, net: dict[
 
 
 def test_a_person_reads_what_listens_on_every_address(started: Containers, run: Run):
-    pid = started.pid("net-own")
-    page = run("show", "net-own").stdout.decode()
-    text = run("net", "net-own").stdout.decode()
+    pid = started.pid("sock-own")
+    page = run("show", "sock-own").stdout.decode()
+    text = run("net", "sock-own").stdout.decode()
     for output in (page, text):
         for line in ("tcp 127.0.0.1:80", "tcp [::1]:83", "tcp [::ffff:127.0.0.1]:85", "udp [::1]:55"):
-            assert f"{line} · net-own, process {pid}\n" in output
+            assert f"{line} · sock-own, process {pid}\n" in output
         for line in ("tcp 0.0.0.0:81", "tcp [::]:82", "tcp [::]:84", "tcp [::ffff:0.0.0.0]:86", "udp 0.0.0.0:53"):
-            assert f"{line} on EVERY ADDRESS · net-own, process {pid}\n" in output
+            assert f"{line} on EVERY ADDRESS · sock-own, process {pid}\n" in output
         assert output.count("EVERY ADDRESS") == 6
     assert re.search(r"^Listens +tcp 127\.0\.0\.1:80", page, re.MULTILINE)
-    assert "net-second, processes " in run("show", "net-first").stdout.decode()
+    assert "sock-second, processes " in run("show", "sock-first").stdout.decode()
 
 
 def test_a_process_whose_first_thread_ended_still_holds_its_sockets(containers: Containers, ask: Ask):
     """Its ``fd`` shows nothing then, which is not the same as holding nothing: it never becomes "no process"."""
-    pid = containers.sleep("net-left", "-v", f"{containers._program}:/sockets:ro")
-    containers.docker("exec", "-d", "net-left", "/sockets", "tcp", "0.0.0.0", "666", "leave")
+    pid = containers.sleep("sock-left", "-v", f"{containers._program}:/sockets:ro")
+    containers.docker("exec", "-d", "sock-left", "/sockets", "tcp", "0.0.0.0", "666", "leave")
     until(lambda: ("tcp", "0.0.0.0", 666) in listed_by_ss(pid), "its socket", 20)
-    (holder,) = {int(line.split()[1]) for line in containers.docker("top", "net-left").splitlines()[1:]} - {pid}
+    (holder,) = {int(line.split()[1]) for line in containers.docker("top", "sock-left").splitlines()[1:]} - {pid}
     until(lambda: Path(f"/proc/{holder}/stat").read_text().split()[2] == "Z", "the end of its first thread", 20)
     found = by_inode(ask("net"))[inode_of(pid)]
     (one,) = found["listening"]
@@ -295,15 +295,15 @@ def test_a_process_whose_first_thread_ended_still_holds_its_sockets(containers: 
 
 def test_a_container_whose_init_left_its_first_thread_is_none_the_less_one(containers: Containers, ask: Ask):
     """Of such a process the kernel shows no cgroup, no namespace and no descriptor but in its other threads."""
-    pid = containers.hold("net-leaver", "tcp 127.0.0.1 90 leave")
+    pid = containers.hold("sock-leaver", "tcp 127.0.0.1 90 leave")
     until(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z", "the end of its first thread", 20)
-    shown = ask("show", "net-leaver")
+    shown = ask("show", "sock-leaver")
     # The engine takes it for dead, and would leave it behind.
     os.kill(pid, signal.SIGKILL)
     (one,) = shown["network"]["listening"]
 
     assert (shown["container"]["init"]["pid"], shown["container"]["pids"]) == (pid, [pid])
-    assert shown["container"]["id"] == containers.docker.inspect("net-leaver")["Id"]
+    assert shown["container"]["id"] == containers.docker.inspect("sock-leaver")["Id"]
     assert shown["container"]["capabilities"]["bounding"]["mask"] == "0x00000000a80425fb"
     assert [kind for kind, one in shown["container"]["namespaces"].items() if one["host"]] == ["cgroup", "time", "user"]
     assert shown["container"]["mounts"] is not None
@@ -312,9 +312,9 @@ def test_a_container_whose_init_left_its_first_thread_is_none_the_less_one(conta
 
 def test_a_busy_network_is_read_no_further_than_its_listeners(containers: Containers, tmp_path: Path):
     """Established connections come after the listeners, and there may be any number of them."""
-    pid = containers.hold("net-busy", "tcp 0.0.0.0 90 tcp 127.0.0.1 91 busy 3000", "--ulimit", "nofile=20000:20000")
+    pid = containers.hold("sock-busy", "tcp 0.0.0.0 90 tcp 127.0.0.1 91 busy 3000", "--ulimit", "nofile=20000:20000")
     whole = len(Path(f"/proc/{pid}/net/tcp").read_bytes())
-    trace, output = traced(tmp_path / "trace", "read", "net", "net-busy", "--json")
+    trace, output = traced(tmp_path / "trace", "read", "net", "sock-busy", "--json")
     read = [int(size) for size in re.findall(rf"<[^>]*/{pid}/net/tcp>.*= (\d+)$", trace, re.MULTILINE)]
     (found,) = json.loads(output)["networks"]
 
@@ -329,7 +329,7 @@ def test_a_busy_network_is_read_no_further_than_its_listeners(containers: Contai
 
 
 def test_counters_are_those_of_proc_and_grow_by_what_is_sent(containers: Containers, ask: Ask):
-    pid = containers.sleep("net-counted")
+    pid = containers.sleep("sock-counted")
     output_of("ip", "link", "add", "nscount0", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     # Inside Docker leaves IPv6 off; with it an interface says things of its own.
     Path("/proc/sys/net/ipv6/conf/nscount0/disable_ipv6").write_text("1")
@@ -340,7 +340,7 @@ def test_counters_are_those_of_proc_and_grow_by_what_is_sent(containers: Contain
 
     def counted() -> dict[str, dict[str, Any]]:
         text = Path(f"/proc/{pid}/net/dev").read_text()
-        found = cards(by_inode(ask("net", "net-counted"))[inode_of(pid)])
+        found = cards(by_inode(ask("net", "sock-counted"))[inode_of(pid)])
         rows = {name.strip(): rest.split() for name, rest in re.findall(r"^(.*):(.*)$", text, re.MULTILINE)}
         assert found.keys() == rows.keys() == {"lo", "eth0"}
         for name, row in rows.items():
@@ -388,7 +388,7 @@ def told_by_us(net: Net) -> dict[str, dict[str, Any]]:
 
 
 def test_links_and_addresses_are_those_that_ip_tells(containers: Containers, ask: Ask):
-    pid = containers.sleep("net-links", *WITH_SIX)
+    pid = containers.sleep("sock-links", *WITH_SIX)
     output_of("ip", "link", "add", "nslinks0", "mtu", "1400", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     output_of("ip", "link", "set", "nslinks0", "up")
     # Kinds that a kernel may lack; of those it has, each is compared.
@@ -408,7 +408,7 @@ def test_links_and_addresses_are_those_that_ip_tells(containers: Containers, ask
 
     # A link that comes up changes its state a moment later.
     for _ in range(20):
-        before, net, after = told_by_ip(pid), by_inode(ask("net", "net-links"))[inode_of(pid)], told_by_ip(pid)
+        before, net, after = told_by_ip(pid), by_inode(ask("net", "sock-links"))[inode_of(pid)], told_by_ip(pid)
         if before == after:
             break
     found = told_by_us(net)
@@ -425,7 +425,7 @@ def test_links_and_addresses_are_those_that_ip_tells(containers: Containers, ask
 
 def test_each_veth_names_its_other_end_however_often_their_numbers_recur(containers: Containers, ask: Ask):
     """In every container the interface is number 2, and the host's ends are found for each."""
-    pids = {name: containers.sleep(f"net-veth-{name}") for name in ("a", "b", "c")}
+    pids = {name: containers.sleep(f"sock-veth-{name}") for name in ("a", "b", "c")}
     for name, pid in pids.items():
         command = ["ip", "link", "add", f"nsveth-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(pid)]
         output_of(*command, "index", "2")
@@ -445,7 +445,7 @@ def veth(pid: int, name: str, index: int, other: int, other_name: str, other_ind
 
 
 def test_a_pair_between_containers_leads_from_one_to_the_other(containers: Containers, ask: Ask, run: Run):
-    one, other = containers.sleep("net-left-end"), containers.sleep("net-right-end")
+    one, other = containers.sleep("sock-left-end"), containers.sleep("sock-right-end")
     veth(one, "left", 5, other, "right", 6)
     veth(one, "both", 8, one, "ends", 9)
     found = by_inode(ask("net"))
@@ -458,7 +458,7 @@ def test_a_pair_between_containers_leads_from_one_to_the_other(containers: Conta
         "ends": ("both", inodes[0], False),
     }
     assert peers(found[inodes[1]]) == {"lo": None, "right": ("left", inodes[0], False)}
-    text = run("net", "net-left-end").stdout.decode()
+    text = run("net", "sock-left-end").stdout.decode()
     assert f"veth, other end right in net {inodes[1]}" in text
 
 
@@ -476,7 +476,7 @@ def test_pairs_between_containers_whose_numbers_recur_lead_nowhere_wrong(namespa
 
 def test_a_container_cannot_pretend_to_be_the_other_end_of_a_veth(containers: Containers, ask: Ask):
     """With NET_ADMIN it chooses the numbers of a pair that is all its own: those that another's pair has."""
-    victim, forger = containers.sleep("net-victim"), containers.sleep("net-forger")
+    victim, forger = containers.sleep("sock-victim"), containers.sleep("sock-forger")
     output_of("ip", "link", "add", "nsvictim", "type", "veth", "peer", "name", "eth0", "netns", str(victim))
     number = cards(by_inode(ask("net"))[inode_of("self")])["nsvictim"]["link"]["ifindex"]
     inner = json.loads(inside(victim, "ip", "-j", "link", "show", "eth0"))[0]["ifindex"]
@@ -493,7 +493,7 @@ def test_an_end_that_nobody_is_beside_is_not_looked_for_elsewhere(containers: Co
     output_of("ip", "netns", "add", "nsempty")
     try:
         output_of("ip", "link", "add", "nsaway", "type", "veth", "peer", "name", "eth0", "netns", "nsempty")
-        one, other = containers.sleep("net-near"), containers.sleep("net-far")
+        one, other = containers.sleep("sock-near"), containers.sleep("sock-far")
         number = json.loads(output_of("ip", "-j", "link", "show", "nsaway"))[0]["ifindex"]
         inner = json.loads(output_of("ip", "-n", "nsempty", "-j", "link", "show", "eth0"))[0]["ifindex"]
         veth(one, "here", inner, other, "there", number)
@@ -508,7 +508,7 @@ def test_a_name_that_is_no_text_harms_nobody_else(containers: Containers, namesp
     names = [b"\x1b[31m\xff", "\u202eabc".encode(), b"[bold]", b"\x9b2J", b"\\x41", b"\xed\xb2\x80"]
     for name in names:
         output_of("ip", "-n", "nshostile", "link", "add", os.fsdecode(name), "type", "veth")
-    other = containers.sleep("net-after")
+    other = containers.sleep("sock-after")
     answer, text = run("net", "--json"), run("net")
     found = by_inode(json.loads(answer.stdout))
 
@@ -549,7 +549,7 @@ ENTERING = "setns,unshare,clone,clone3,vfork,fork"
 
 
 @pytest.mark.parametrize(
-    "arguments", [("show", "net-own"), ("show", "net-host", "--json"), ("list",), ("serve", "--once")], ids=" ".join
+    "arguments", [("show", "sock-own"), ("show", "sock-host", "--json"), ("list",), ("serve", "--once")], ids=" ".join
 )
 def test_nobody_is_entered_for_anything_but_net(started: Containers, tmp_path: Path, arguments: tuple[str, ...]):
     trace, output = traced(tmp_path / "trace", f"{ENTERING},socket", *arguments)
@@ -590,7 +590,7 @@ def test_net_keeps_no_network_alive(ask: Ask):
 
 def test_of_a_copy_no_netlink_is_asked(started: Containers, tmp_path: Path, ask: Ask):
     """Files of a host that were carried away tell of its sockets, and our own interfaces are none of theirs."""
-    copy, pid = tmp_path / "copy", started.pid("net-own")
+    copy, pid = tmp_path / "copy", started.pid("sock-own")
     for one in (1, 2, pid):
         folder = copy / "proc" / str(one)
         (folder / "net").mkdir(parents=True)
@@ -622,15 +622,15 @@ def test_an_ordinary_user_sees_where_and_not_who(started: Containers, run: Run):
     assert (answer.returncode, text.returncode) == (0, 0), answer.stderr + text.stderr
     assert b"Traceback" not in answer.stderr + text.stderr + text.stdout
     document = json.loads(answer.stdout)
-    mine = started.id("net-own")
+    mine = started.id("sock-own")
     (own,) = [one for one in document["networks"] if one["containers"] == [mine]]
 
-    assert listed_by_us(own) == listed_by_ss(started.pid("net-own"))
+    assert listed_by_us(own) == listed_by_ss(started.pid("sock-own"))
     assert [one["pids"] for one in own["listening"] if one["pids"] is not None] == []
     assert [one["link"] for one in own["interfaces"] if one["link"] is not None] == []
     assert own["inode"] is None
     denied = [one for one in document["issues"] if one["kind"] == "denied"]
-    assert any(started.pid("net-own") in one["pids"] and one["path"].endswith("/fd") for one in denied)
+    assert any(started.pid("sock-own") in one["pids"] and one["path"].endswith("/fd") for one in denied)
     page = run("show", mine[:12], module=driver)
     assert page.returncode == 0, page.stderr
     assert "tcp [::]:84 on EVERY ADDRESS · " in page.stdout.decode()

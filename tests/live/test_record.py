@@ -73,10 +73,16 @@ def killed(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as driver:
         assert driver.stdin
         assert driver.stdout
+        # How long a look takes is up to what else there is on this host.
+        begun = time.monotonic()
+        print("record", "--store", store, "--interval", "0.1", "--count", "1", file=driver.stdin, flush=True)
+        driver.stdout.readline()
+        assert driver.stdout.readline() == "ended\n"
+        longest = min(2.5 * (time.monotonic() - begun), 1.0)
         for _ in range(KILLS):
             print("record", "--store", store, "--interval", "0.1", file=driver.stdin, flush=True)
             pid = int(driver.stdout.readline())
-            time.sleep(chance.uniform(0.0, 0.3))
+            time.sleep(chance.uniform(0.0, longest))
             os.kill(pid, signal.SIGKILL)
             assert driver.stdout.readline() == "ended\n"
         driver.stdin.close()
@@ -91,7 +97,7 @@ def test_a_killed_recorder_loses_its_last_look_at_most(killed: Path):
     moments, files = recording.moments(), list(killed.glob("*.nsrec"))
     damaged = [re.search(r"/([^/]+\.nsrec): damaged at byte (\d+)", line) for line in recording.losses]
 
-    assert len(files) > KILLS / 4
+    assert len(files) > KILLS / 5
     assert len(moments) > len(files) / 2
     # One line for a file, and that is about its end.
     assert len({one[1] for one in damaged if one}) == len(recording.losses)
@@ -106,7 +112,7 @@ def test_everything_else_replays(killed: Path):
     moments = recording.moments()
     said = len(recording.losses)
 
-    for moment in random.Random(5).sample(moments, 60):
+    for moment in random.Random(5).sample(moments, min(60, len(moments))):
         assert recording.at(moment).captured_at == moment
     assert len(recording.losses) == said
 
@@ -115,8 +121,8 @@ def test_what_happened_is_whole_and_what_the_looks_say(killed: Path):
     recording = Recording(str(killed))
     moments = recording.moments()
     events = [one for one in recording.events() if one["kind"] == "limit_changed" and one["name"] == "killed"]
-    assert len(events) > KILLS / 10
-    for event in random.Random(5).sample(events, 15):
+    assert len(events) > KILLS / 20
+    for event in events:
         assert {"time", "message", "evidence", "before", "after"} <= event.keys()
         said = datetime.fromisoformat(event["time"]).timestamp()
         # It is written before its look, which may be what was lost.
@@ -166,6 +172,10 @@ class Follower:
         assert self.process.stdout
         for line in self.process.stdout:
             self.events.append(json.loads(line))
+
+    def state(self) -> str:
+        """Whether it still runs, for whoever waits for it in vain."""
+        return "running" if self.process.poll() is None else f"ended with {self.process.returncode}"
 
     def end(self) -> str:
         """Interrupt it; what it complained of."""
@@ -243,7 +253,7 @@ def story(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 theirs = [one for one in logged(served) if (one["kind"], one.get("name")) == (kind, "told")]
                 return bool(mine and theirs)
 
-            until(everywhere, f"{kind} in {[one['kind'] for one in follower.events]}", 30)
+            until(everywhere, f"{kind} in {[one['kind'] for one in follower.events]}, {follower.state()}", 60)
             scraped()
 
         until(lambda: list(store.glob("*.nsrec")), "recording")
