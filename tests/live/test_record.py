@@ -78,7 +78,7 @@ def killed(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         print("record", "--store", store, "--interval", "0.1", "--count", "1", file=driver.stdin, flush=True)
         driver.stdout.readline()
         assert driver.stdout.readline() == "ended\n"
-        longest = min(2.5 * (time.monotonic() - begun), 1.0)
+        longest = min(2.0 * (time.monotonic() - begun), 0.6)
         for _ in range(KILLS):
             print("record", "--store", store, "--interval", "0.1", file=driver.stdin, flush=True)
             pid = int(driver.stdout.readline())
