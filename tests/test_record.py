@@ -346,7 +346,8 @@ def test_following_after_what_was_recorded(lived: str):
     root = str(HOSTS / "podman-v2")
     words = ("--follow", "--since", moment(15), "--store", lived, "--count", "1", "--json")
     result = nsinspect("--root", root, "events", *words)
-    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == ["oom_kill", "drift_began", "container_stopped"]
+    kinds = [json.loads(line)["kind"] for line in result.stdout.splitlines()]
+    assert kinds == ["oom_kill", "drift_began", "container_stopped"]
 
 
 def test_what_was_recorded_is_not_sent(lived: str):
