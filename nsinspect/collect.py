@@ -46,11 +46,12 @@ def _at_any_price(_name: str, work: Callable[[], T], _default: T) -> T:
 class Depth:
     """What is read besides what every answer needs.
 
-    ``isolates``: the closer look at containers is given to those too.  ``lineage``: namespaces are asked for their kin,
-    and bind mounts of them are looked for, with ``descriptors`` open ones too.  ``limits``: cgroups of containers.
-    ``others``: control files of those that no limit and no usage comes from.  ``users``: names of those who run
-    processes, where it is this very host.  ``everything``: a closer look at all processes (:class:`Closely`), and
-    that before cgroups and mounts, which change less; ``links``: that enters their network namespaces.
+    ``isolates``: the closer look at containers is given to those too. ``lineage``: namespaces are asked for their
+    kin, and bind mounts of them are looked for, with ``descriptors`` open ones too. ``limits``: cgroups of
+    containers. ``confinement``: mounts, maps and labels of inits. ``others``: control files of those that no limit
+    and no usage comes from. ``users``: names of those who run processes, where it is this very host.
+    ``everything``: a closer look at all processes (:class:`Closely`), and that before cgroups and mounts, which
+    change less; ``links``: that enters their network namespaces.
     """
 
     isolates: bool = False
@@ -58,6 +59,7 @@ class Depth:
     descriptors: bool = False
     limits: bool = True
     others: bool = True
+    confinement: bool = True
     users: bool = True
     everything: bool = False
     links: bool = False
@@ -211,9 +213,9 @@ class Collector(ProcessReader):
         cgroups: dict[tuple[int, bytes], Cgroup] = {}
         if depth.limits:
             cgroups = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
-        look: _Look = attempt(
-            "confinement", lambda: self.closer_look(groups, processes, facts.namespaces), _Look({}, {})
-        )
+        look = _Look({}, {})
+        if depth.confinement:
+            look = attempt("confinement", lambda: self.closer_look(groups, processes, facts.namespaces), look)
         traces = [
             Traces(one.match.id, one.init.pid, look.mounts(one.init.pid), look.monitors.get(one.init.pid))
             for one in groups

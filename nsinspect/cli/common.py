@@ -65,18 +65,18 @@ class Looked:
     """
 
     def __init__(self, roots: Roots | Snapshot, **depth: bool) -> None:
-        from nsinspect import revisit
-        from nsinspect.bundle import is_capture
         from nsinspect.collect import Collector, Depth
         from nsinspect.model import build
         from nsinspect.snapshot import Snapshot
 
         wanted = Depth(**depth)
         self._collector = None
-        if not isinstance(roots, Snapshot) and not is_capture(roots.root):
+        if not isinstance(roots, Snapshot) and (roots.root == "/" or not _is_capture(roots.root)):
             self._collector = Collector(roots, wanted)
             self.snapshot, grouping = self._or_end(self._collector.run)
         else:
+            from nsinspect import revisit
+
             past = roots if isinstance(roots, Snapshot) else self._or_end(lambda: revisit.captured(roots.root))
             self.snapshot, grouping = revisit.as_deep(past, wanted)
         self.model = build(self.snapshot, grouping)
@@ -108,11 +108,16 @@ class Looked:
             fail(safe.text(str(error)), CANNOT_LOOK)
 
 
-def no_capture(roots: Roots) -> None:
-    """End the program where a host is asked for that goes on, and a capture was given."""
+def _is_capture(path: str) -> bool:
+    # Imported when there may be one: what reads archives costs as much as a short look.
     from nsinspect.bundle import is_capture
 
-    if is_capture(roots.root):
+    return is_capture(path)
+
+
+def no_capture(roots: Roots) -> None:
+    """End the program where a host is asked for that goes on, and a capture was given."""
+    if roots.root != "/" and _is_capture(roots.root):
         raise click.UsageError(f"--root {roots.root}: a capture does not go on; expected a host")
 
 

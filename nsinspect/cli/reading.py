@@ -166,7 +166,8 @@ def ns_command(
     """Show every namespace: its processes, its containers, its owner, and what keeps it."""
     from nsinspect.membership import memberships
 
-    looked = Looked(roots, lineage=True, descriptors=descriptors, limits=False)
+    # Only names, which the document has none of, could come from what is mounted in a container.
+    looked = Looked(roots, lineage=True, descriptors=descriptors, limits=False, confinement=not as_json)
     model = looked.model
     found = [one for one in memberships(looked.snapshot, model) if not kinds or one.kind in kinds]
     if as_json:
