@@ -368,3 +368,19 @@ def test_a_small_look_is_a_look(tmp_path: Path):
     """What the tests of the store record can be asked as well."""
     store = str(kept(tmp_path / "store", [small()]))
     assert nsinspect("replay", "--at", LATER, "--store", store, "list").exit_code == 0
+
+
+# -- compared ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_of_then_is_compared_with_a_capture(recorded: tuple[str, str], tmp_path: Path):
+    """Even with a capture whose name has an @ in it."""
+    root, store = recorded
+    capture = str(tmp_path / "case@07.tar.zst")
+    assert nsinspect("--root", root, "capture", "--output", capture).exit_code == 0
+    same = nsinspect("diff", f"{store}@{LATER}", capture)
+    assert (same.exit_code, "0 differences" in same.output) == (0, True), same.output
+    assert nsinspect("diff", capture, f"{store}@{LATER}").exit_code == 0
+    nothing = nsinspect("diff", "case-07", capture)
+    assert (nothing.exit_code, nothing.output.count("\n")) == (6, 1)
+    assert "expected a capture" in nothing.output

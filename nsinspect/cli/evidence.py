@@ -168,7 +168,7 @@ def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
 def diff_command(roots: Roots, before: str, after: str, everything: bool, as_json: bool) -> None:
     """Show what is different between two looks at a host.  Exits 1 when anything is.
 
-    BEFORE and AFTER are captures (a directory or a .tar.zst), @TIME of a recording, or the word live.
+    BEFORE and AFTER are captures (a directory or a .tar.zst), recordings ([DIR]@TIME), or the word live.
     """
     from nsinspect.diff import diff, worth_saying
 
@@ -188,19 +188,20 @@ def diff_command(roots: Roots, before: str, after: str, everything: bool, as_jso
 
 
 def _side(roots: Roots, name: str) -> Side:
-    """A capture, or this host as it is now."""
+    """A capture, a recording as of then, or this host as it is now."""
     from dataclasses import replace
 
     from nsinspect.bundle import is_capture
     from nsinspect.diff import Side
 
-    if "@" in name:
-        from nsinspect.cli import past
-
-        store, _, moment = name.rpartition("@")
-        return Side(past.then(past.recording(store or past.STORE), moment))
     if name == "live":
         return Side(Looked(roots, lineage=True, everything=True, links=True).snapshot)
-    if not is_capture(name):
-        fail(f"{ascii(name)[1:-1]}: expected a capture, @TIME or the word live", CANNOT_LOOK)
-    return Side(Looked(replace(roots, root=name), lineage=True).snapshot)
+    # A capture first: its name may have an @ in it.
+    if is_capture(name):
+        return Side(Looked(replace(roots, root=name), lineage=True).snapshot)
+    if "@" not in name:
+        fail(f"{ascii(name)[1:-1]}: expected a capture, @TIME of a recording or the word live", CANNOT_LOOK)
+    from nsinspect.cli import past
+
+    store, _, moment = name.rpartition("@")
+    return Side(past.then(past.recording(store or past.STORE), moment))

@@ -241,6 +241,7 @@ def events_command(
     if not follow:
         return
     no_capture(roots)
+    hook = None
     try:
         hook = _hook(webhook, webhook_secret, webhook_queue)
         looker = _looker(roots, connector)
@@ -249,12 +250,13 @@ def events_command(
                 show(one)
                 if hook is not None:
                     hook.put(one)
-        if hook is not None:
-            hook.close()
     except KeyboardInterrupt:
         return
     except NsinspectError as error:
         fail(safe.text(str(error)), CANNOT_LOOK)
+    finally:
+        if hook is not None:
+            hook.close()
 
 
 def _hook(url: str | None, secret: str | None, queue: str) -> Any:
