@@ -237,7 +237,7 @@ def _in_archive(path: str) -> Iterator[tuple[Item, int]]:
         file = stack.enter_context(open(path, "rb"))
         _check_frame(file, path)
         plain = stack.enter_context(zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG).stream_reader(file))
-        bounded = _Bounded(plain)
+        bounded = _Bounded(plain, zstandard.ZstdError)
         with tarfile.open(fileobj=bounded, mode="r|") as tar:  # type: ignore[call-overload]
             for member in tar:
                 bounded.left = member.size + _MAX_HEADERS
@@ -251,15 +251,19 @@ def _in_archive(path: str) -> Iterator[tuple[Item, int]]:
 
 
 class _Bounded:
-    """What tarfile reads from, which would believe a header of any length."""
+    """What tarfile reads from, which would believe a header of any length; ``damage``: what the compression raises."""
 
-    def __init__(self, plain: IO[bytes]) -> None:
+    def __init__(self, plain: IO[bytes], damage: type[Exception]) -> None:
         self._plain = plain
+        self._damage = damage
         self.left = _MAX_HEADERS
 
     def read(self, size: int) -> bytes:
         """As a file's."""
-        data = self._plain.read(size)
+        try:
+            data = self._plain.read(size)
+        except self._damage as error:
+            raise BundleError(str(error)) from error
         self.left -= len(data)
         if self.left < 0:
             raise BundleError("its headers are larger than any capture's")
@@ -293,9 +297,6 @@ def guarded(path: str) -> Iterator[None]:
         if path in str(error):
             raise
         raise BundleError(f"{path}: damaged, or no capture: {error}") from error
-    except Exception as error:
-        # zstandard's and tarfile's own errors among them, which share no base; a bug of ours is none of these.
-        if isinstance(error, OSError | EOFError | ValueError | tarfile.TarError) or "zstd" in str(error):
-            reason = getattr(error, "strerror", None) or error
-            raise BundleError(f"{path}: damaged, or no capture: {reason}") from error
-        raise
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path}: damaged, or no capture: {reason}") from error

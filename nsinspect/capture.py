@@ -75,7 +75,7 @@ class Keeper:
 
     def watch(self, kind: str, path: str, work: Callable[[], T]) -> T:
         """See :meth:`nsinspect.kernfs.Witness.watch`."""
-        started = _clocks()
+        started = lastly.clocks()
         self._number = None
         try:
             found = work()
@@ -161,7 +161,7 @@ def take(roots: Roots, sink: Sink, request: Request, progress: Callable[[int], N
     """Capture a host.  Raises :class:`nsinspect.errors.RootError` when there is none, ``OSError`` when it cannot be
     written."""
     keeper = Keeper(sink, roots, request, progress)
-    began = _clocks()
+    began = lastly.clocks()
     with witnessed(keeper):
         _read_clocks(roots)
         everything = Depth(isolates=True, lineage=True, descriptors=True, everything=True, links=True)
@@ -169,7 +169,7 @@ def take(roots: Roots, sink: Sink, request: Request, progress: Callable[[int], N
     snapshot = _without(snapshot, request.leave_out, request.others)
     if request.lastly and roots.live:
         _lastly(keeper, (one for one in snapshot.processes if one.pid in snapshot.members), request)
-    ended = _clocks()
+    ended = lastly.clocks()
     files = {
         bundle.SNAPSHOT: codec.dumps(codec.encode(snapshot)) + b"\n",
         bundle.MANIFEST: _manifest(snapshot, keeper, request, began, ended),
@@ -189,7 +189,7 @@ def take(roots: Roots, sink: Sink, request: Request, progress: Callable[[int], N
 
 
 def _entry(path: str, started: tuple[int, int]) -> dict[str, Any]:
-    ended = _clocks()
+    ended = lastly.clocks()
     return {
         "path": path,
         "file": None,
@@ -204,11 +204,6 @@ def _entry(path: str, started: tuple[int, int]) -> dict[str, Any]:
         "monotonic_started_ns": started[1],
         "monotonic_ended_ns": ended[1],
     }
-
-
-def _clocks() -> tuple[int, int]:
-    """The time of day and since boot, in nanoseconds: of which the second cannot be set."""
-    return time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def _utc(nanoseconds: int) -> str:

@@ -57,10 +57,10 @@ def answers(processes: Iterable[Process], what: Sequence[str]) -> Iterator[Answe
             yield answer
         if left:
             pid, _, name = left.popleft()
-            yield Answer(pid, name, None, f"no answer within {PATIENCE:g} seconds", _clocks())
+            yield Answer(pid, name, None, f"no answer within {PATIENCE:g} seconds", clocks())
     # It is not what is asked for that hangs.
     for pid, _, name in left:
-        yield Answer(pid, name, None, "not asked for: no child answered", _clocks())
+        yield Answer(pid, name, None, "not asked for: no child answered", clocks())
 
 
 def _child(wanted: Sequence[tuple[int, int, str]]) -> Iterator[Answer]:
@@ -101,7 +101,8 @@ def _child(wanted: Sequence[tuple[int, int, str]]) -> Iterator[Answer]:
             child.wait(0.2)
 
 
-def _clocks() -> tuple[int, int]:
+def clocks() -> tuple[int, int]:
+    """The time of day and since boot, in nanoseconds: of which the second cannot be set."""
     return time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
@@ -112,7 +113,7 @@ def _main() -> None:
     sys.stdout.write("begun\n")
     sys.stdout.flush()
     for pid, starttime, what in json.load(sys.stdin):
-        started = _clocks()
+        started = clocks()
         try:
             data, detail = _asked(pid, starttime, what), ""
         except (KernelError, OSError) as error:
