@@ -12,20 +12,18 @@ from typing import NamedTuple, Protocol, TypeVar
 from nsinspect import cgroupfs, cgroupwalk, hostfacts, nsfs, procfs, sockets, tasks, testimony, users
 from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
-from nsinspect.errors import KernelError, RootError, Vanished
+from nsinspect.errors import KernelError, RootError
 from nsinspect.grouping import Group, Grouping, group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.processes import ProcessReader
 from nsinspect.procfs import Mount
 from nsinspect.procnet import Links, Network
-from nsinspect.runtimes.base import Traces
+from nsinspect.runtimes.base import MONITORS, Traces
 from nsinspect.snapshot import NO_LINEAGE, Confinement, HostFacts, Issue, Member, Process, Snapshot, Thread
 from nsinspect.statefiles import Reader
 
 T = TypeVar("T")
-# What conmon and containerd's shim call themselves, as far as a comm goes: 15 bytes.
-_MONITORS = (b"conmon", b"containerd-shim")
 
 
 class Attempt(Protocol):
@@ -261,28 +259,21 @@ class Collector(ProcessReader):
 
     def closer_look(self, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces) -> _Look:
         """How inits are confined, and where their monitors work."""
-        with Directory.root(self.roots.procfs) as proc:
-            confinements = {g.init.pid: found for g in groups if (found := self.confinement(proc, g.init)) is not None}
-            return _Look(confinements, self.monitors(proc, groups, processes, host))
+        inits = [one.init for one in groups]
+        confinements = tasks.each(self, self.roots, inits, self.again, self.confinement)
+        return _Look(confinements, self.monitors(groups, processes, host))
 
-    def confinement(self, proc: Directory, process: Process) -> Confinement | None:
-        """How one init is confined; ``None``, counted, when it is gone."""
+    def confinement(self, directory: Directory, process: Process) -> Confinement:
+        """How one init is confined."""
         pid = process.pid
-        try:
-            with self.again(proc, process) as directory:
-                label, known = tasks.label(self, directory, pid)
-                return Confinement(
-                    self.records(directory, "mountinfo", procfs.parse_mountinfo, pid),
-                    self.records(directory, "uid_map", procfs.parse_id_map, pid),
-                    self.records(directory, "gid_map", procfs.parse_id_map, pid),
-                    label,
-                    known,
-                )
-        except Vanished:
-            self.vanished += 1
-        except KernelError as error:
-            self.complain(error, pid)
-        return None
+        label, known = tasks.label(self, directory, pid)
+        return Confinement(
+            self.records(directory, "mountinfo", procfs.parse_mountinfo, pid),
+            self.records(directory, "uid_map", procfs.parse_id_map, pid),
+            self.records(directory, "gid_map", procfs.parse_id_map, pid),
+            label,
+            known,
+        )
 
     # -- the host --------------------------------------------------------------------------------------------------
 
@@ -335,9 +326,7 @@ class Collector(ProcessReader):
 
     # -- monitors -------------------------------------------------------------------------------------------------
 
-    def monitors(
-        self, proc: Directory, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces
-    ) -> dict[int, str]:
+    def monitors(self, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces) -> dict[int, str]:
         """By pid of init: the working directory of the process its engine left to watch it, which is the engine's
         folder for it, wherever the engine was told to keep its folders.
 
@@ -346,21 +335,18 @@ class Collector(ProcessReader):
         """
         by_pid = {process.pid: process for process in processes}
         inside = {process.pid for one in groups for process in one.processes}
-        found: dict[int, str] = {}
+        watched: dict[int, Process] = {}
         for one in groups:
             parent = by_pid.get(one.init.ppid)
-            if parent is None or parent.comm not in _MONITORS or parent.pid in inside:
+            if parent is None or parent.comm not in MONITORS or parent.pid in inside:
                 continue
-            if parent.namespaces.mnt is None or parent.namespaces.mnt != host.mnt:
-                continue
-            try:
-                with self.again(proc, parent) as directory:
-                    folder = directory.readlink(b"cwd")
-            except Vanished:
-                self.vanished += 1
-            except KernelError as error:
-                self.complain(error, parent.pid)
-            else:
-                if folder is not None:
-                    found[one.init.pid] = os.fsdecode(folder)
-        return found
+            if parent.namespaces.mnt is not None and parent.namespaces.mnt == host.mnt:
+                watched[one.init.pid] = parent
+        # A pod's containers have one monitor.
+        monitors = {parent.pid: parent for parent in watched.values()}.values()
+        folders = tasks.each(self, self.roots, monitors, self.again, lambda directory, _: directory.readlink(b"cwd"))
+        return {
+            init: os.fsdecode(folder)
+            for init, parent in watched.items()
+            if (folder := folders.get(parent.pid)) is not None
+        }

@@ -8,15 +8,15 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 
-from nsinspect.errors import KernelError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import TYPES, Holder, Kin, Namespaces, parse_named_link
 from nsinspect.procfs import Mount
 from nsinspect.snapshot import Lineage, Process
+from nsinspect.tasks import Again, each
 
 _NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702
@@ -29,7 +29,7 @@ def lineage(
     roots: Roots,
     processes: Iterable[Process],
     mounts: Iterable[Mount],
-    again: Callable[[Directory, Process], Directory],
+    again: Again,
     *,
     descriptors: bool,
 ) -> Lineage:
@@ -45,31 +45,31 @@ def lineage(
         for mount in mounts
         if mount.fstype == b"nsfs" and (found := parse_named_link(mount.root)) is not None
     ]
-    with Directory.root(roots.procfs) as proc:
-        for process in processes:
-            new = [
-                (kind, inode)
-                for kind, inode in zip(TYPES, () if process.namespaces in seen else process.namespaces, strict=False)
-                if inode is not None and inode not in kin
-            ]
-            if not new:
-                seen.add(process.namespaces)
-                if not descriptors:
-                    continue
-            try:
-                with again(proc, process) as directory:
-                    for kind, inode in new:
-                        told = _kin(directory, kind, inode)
-                        if told is not None:
-                            kin[inode] = told
-                    for fd, link in directory.links_in("fd") if descriptors else ():
-                        # Most descriptors are files and pipes, and there are tens of thousands.
-                        if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
-                            holders.append(Holder(*named, pid=process.pid, fd=int(fd)))
-            except Vanished:
-                asker.vanished += 1
-            except KernelError as error:
-                asker.complain(error, process.pid)
+
+    def unknown(process: Process) -> list[tuple[str, int]]:
+        """Its namespaces that no process before it has told of."""
+        if process.namespaces in seen:
+            return []
+        new = [
+            (kind, inode)
+            for kind, inode in zip(TYPES, process.namespaces, strict=True)
+            if inode is not None and inode not in kin
+        ]
+        if not new:
+            seen.add(process.namespaces)
+        return new
+
+    def look(directory: Directory, process: Process) -> None:
+        for kind, inode in unknown(process):
+            told = _kin(directory, kind, inode)
+            if told is not None:
+                kin[inode] = told
+        for fd, link in directory.links_in("fd") if descriptors else ():
+            # Most descriptors are files and pipes, and there are tens of thousands.
+            if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
+                holders.append(Holder(*named, pid=process.pid, fd=int(fd)))
+
+    each(asker, roots, (one for one in processes if descriptors or unknown(one)), again, look)
     return Lineage(kin, tuple(holders))
 
 

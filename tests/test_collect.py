@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from nsinspect import kernfs
 from nsinspect.collect import Collector, collect
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.model import build
-from nsinspect.namespaces import UNKNOWN
+from nsinspect.namespaces import LINKS, UNKNOWN
 from tests.seams import before_call
 
 HOSTS = Path(__file__).parent / "fixtures/hosts"
@@ -77,6 +79,32 @@ def test_a_zombie_is_a_process_without_namespaces():
     assert found.state == "Z"
     assert (found.namespaces.net, found.namespaces.mnt) == (None, None)
     assert (collector.vanished, collector.refused) == (0, {})
+
+
+LEADERLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_seen_through_one_that_goes_on():
+    """The kernel calls it a zombie and shows no cgroup and no namespaces of it, though it is as alive as any."""
+    collector = Collector(Roots())
+    with subprocess.Popen([sys.executable, "-c", LEADERLESS]) as process, Directory.root("/proc") as proc:
+        try:
+            while b") Z " not in Path(f"/proc/{process.pid}/stat").read_bytes():
+                time.sleep(0.001)
+            found, mine = collector.process(proc, process.pid), collector.process(proc, os.getpid())
+            assert found is not None
+            assert mine is not None
+            assert found.state in "SR"
+            assert found.speaker not in (None, process.pid)
+            assert (found.namespaces, found.cgroup) == (mine.namespaces, mine.cgroup)
+            with collector.again(proc, found) as thread:
+                assert thread.readlinks(LINKS) == tuple(os.readlink(b"/proc/self/" + name) for name in LINKS)
+        finally:
+            process.kill()
 
 
 def test_the_whole_of_this_machine_can_be_looked_at():

@@ -13,6 +13,9 @@ from nsinspect.procfs import Mount
 Above = tuple[bytes, ...]
 """The components of a cgroup path above the one in question, outermost first."""
 
+MONITORS = (b"conmon", b"containerd-shim")
+"""What engines leave to watch a container calls itself, as far as a comm goes: 15 bytes."""
+
 
 class StateFiles(Protocol):
     """How an engine reads its state, provided by the collector.
