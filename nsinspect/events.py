@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nsinspect.diff import KINDS, Change, Side, diff, worth_saying
+from nsinspect.changes import KINDS, Change
+from nsinspect.diff import Side, diff, worth_saying
 from nsinspect.model import Container
 
 _NO_EVENTS = ("usage_changed", "process_started", "process_ended", "identity_changed", "declared_changed")

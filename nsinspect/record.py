@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from nsinspect.changes import Change
 from nsinspect.collect import Collector, Depth
-from nsinspect.diff import Change, Side
+from nsinspect.diff import Side
 from nsinspect.events import Watch, came_and_went, notices_lost
 from nsinspect.kernfs import Roots
 from nsinspect.model import Container, Model, build

@@ -18,7 +18,7 @@ LONGEST_MODULE = 500
 RECORDS = {"procfs", "procnet", "cgroupfs", "namespaces", "capabilities", "declarations"}
 FACTS = RECORDS | {"snapshot"}
 MEANING = {"model", "limits", "security", "grouping"}
-ABOUT = {"diff", "drift", "findings", "locate", "membership", "mounts", "networks", "powers", "shares"}
+ABOUT = {"changes", "diff", "drift", "findings", "locate", "membership", "mounts", "networks", "powers", "shares"}
 
 # Module (or the package it is in) -> the modules of ours it may import.  Facts flow down this table, never up.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grouping": {"runtimes"} | FACTS,
     "forgiving": {"errors", "kernfs", "snapshot"},
     "testimony": {"errors", "runtimes", "grouping", "declarations"},
-    "nsfs": {"errors", "kernfs", "forgiving"} | FACTS,
+    "nsfs": {"kernfs", "forgiving", "tasks"} | FACTS,
     "users": set(),
     "mounts": {"procfs"},
     "tasks": {"errors", "kernfs", "forgiving"} | FACTS,
@@ -49,18 +49,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hostfacts": {"errors", "kernfs", "forgiving", "grouping", "host"} | FACTS,
     "membership": {"model"} | FACTS,
     "powers": {"model"} | FACTS,
-    "findings": {"model", "security"} | FACTS,
+    "findings": {"model"} | FACTS,
+    "scrutiny": {"findings", "model", "runtimes", "security"} | FACTS,
     "networks": {"model"} | FACTS,
     "cgroupwalk": {"errors", "kernfs", "grouping", "forgiving"} | FACTS,
     "processes": {"errors", "kernfs", "forgiving"} | FACTS,
-    "diff": {"findings", "model", "mounts", "networks", "limits", "capabilities"} | FACTS,
-    "events": {"diff", "model"},
+    "changes": {"findings"},
+    "compare": {"changes", "limits", "model", "mounts"} | FACTS,
+    "diff": {"changes", "compare", "findings", "model", "networks", "scrutiny"} | FACTS,
+    "events": {"changes", "diff", "model"},
     "moments": set(),
     "private": set(),
     "procconn": {"errors", "kernfs", "runtimes", "procfs"},
     "store": {"codec", "errors", "private"} | FACTS,
     "webhook": {"", "errors", "private"},
-    "record": {"procconn", "collect", "diff", "events", "kernfs", "model", "views"} | FACTS,
+    "record": {"procconn", "changes", "collect", "diff", "events", "kernfs", "model", "views"} | FACTS,
     "collect": {
         "processes",
         "hostfacts",
@@ -128,7 +131,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "model",
         "snapshot",
         "fields",
-        "findings",
         "lookup",
         "locate",
         "networks",
@@ -137,6 +139,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "namespaces",
         "powers",
         "safe",
+        "scrutiny",
         "views",
     },
     "__main__": {"cli"},

@@ -14,9 +14,10 @@ from click.testing import CliRunner, Result
 
 from nsinspect.capabilities import mask_of
 from nsinspect.cgroupfs import Cgroup, CpuMax
+from nsinspect.changes import KINDS, Change
 from nsinspect.cli import cli
 from nsinspect.declarations import Wanted
-from nsinspect.diff import KINDS, Change, Side, diff, worth_saying
+from nsinspect.diff import Side, diff, worth_saying
 from nsinspect.model import Container
 from nsinspect.namespaces import TYPES
 from nsinspect.procfs import Mount, Status

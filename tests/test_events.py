@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from nsinspect.diff import KINDS
+from nsinspect.changes import KINDS
 from nsinspect.events import EVENTS
 from nsinspect.model import CLOCK_TICKS
 from nsinspect.snapshot import Process, Snapshot
 from nsinspect.views import eventlog
-from nsinspect.views.eventlog import FORMATS
 from tests.recorded import Change, at, container, events_of, files, host, processes
 
 Event = dict[str, Any]
@@ -207,7 +206,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     return {key: leaf for name, one in value.items() for key, leaf in flat(one, f"{path}.{name}".strip(".")).items()}
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", ["json", "ecs", "timesketch"])
 def test_every_event_is_one_line_of_json_in_each_format(form: str):
     for one in ALL:
         line = eventlog.line(one, form)
@@ -217,7 +216,7 @@ def test_every_event_is_one_line_of_json_in_each_format(form: str):
         assert isinstance(json.loads(line), dict)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", ["json", "ecs", "timesketch"])
 def test_hostile_names_are_harmless_in_each_format(form: str):
     for one in ALL:
         for leaf in flat(json.loads(eventlog.line(one, form))).values():
@@ -235,7 +234,7 @@ def test_what_was_read_from_a_file_is_made_safe_again():
     """Anybody may have written it."""
     forged = {**ALL[0], "message": HOSTILE, "name": HOSTILE, "evidence": [{"says": HOSTILE, "what": HOSTILE}]}
     known = eventlog.known(forged)
-    lines = [eventlog.words(known), *(eventlog.line(known, form) for form in FORMATS)]
+    lines = [eventlog.words(known), *(eventlog.line(known, form) for form in ("json", "ecs", "timesketch"))]
     assert [line.isprintable() for line in lines] == [True] * 4
 
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from nsinspect.capabilities import OLDEST_FULL_SET, mask_of, names
 from nsinspect.cgroupfs import Hierarchy
 from nsinspect.declarations import Declaration, Wanted
-from nsinspect.findings import KINDS, SEVERITIES, TECHNIQUES, Finding, findings
+from nsinspect.findings import KINDS, SEVERITIES, TECHNIQUES, Finding
 from nsinspect.model import Model, build
 from nsinspect.namespaces import TYPES, UNKNOWN, Namespaces
 from nsinspect.procfs import IdMapLine, Ids, Status, parse_cgroup
+from nsinspect.scrutiny import findings
 from nsinspect.snapshot import Confinement, HostFacts, Member, Process, Snapshot, Thread
 from nsinspect.views import document, report
 
@@ -743,14 +744,6 @@ def test_a_thread_that_ended_is_no_finding(state: str):
 def test_a_thread_of_which_nothing_is_known_is_no_finding():
     nothing = Thread(111, b"x", "S", None, UNKNOWN, None, False)
     assert found(in_a(11), threads={11: (nothing,)}) == ()
-
-
-def test_threads_that_outlive_their_leader_are_compared_with_init():
-    """A zombie shows nothing to compare with: no namespaces, and no sets."""
-    leader = in_a(11, state="Z", namespaces=UNKNOWN, cap_eff=0, cap_prm=0)
-    escaped = thread(112, namespaces=IN_A._replace(mnt=HOST.mnt))
-    one = the(leader, threads={11: (thread(111), escaped, thread(113, state="Z", status=FREE))})
-    assert (one.kind, one.severity, one.pid, one.tid) == ("thread", "critical", 11, 112)
 
 
 # -- merging and order -----------------------------------------------------------------------------------------------

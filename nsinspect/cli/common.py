@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FOUND, USAGE, NOT_FOUND, AMBIGUOUS, PARTIAL, CANNOT_LOOK = 1, 2, 3, 4, 5, 6
+STORE, QUEUE = "/var/lib/nsinspect", "/var/lib/nsinspect/webhook"
+"""Where recordings are, and where events wait to be sent: the state directory of nsinspect.service."""
 _ALIASES = {"ls": "list", "ps": "list"}
 
 

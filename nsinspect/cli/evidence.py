@@ -11,6 +11,7 @@ import click
 from nsinspect.cli.common import (
     CANNOT_LOOK,
     FOUND,
+    STORE,
     Looked,
     cli,
     colour,
@@ -204,4 +205,4 @@ def _side(roots: Roots, name: str) -> Side:
     from nsinspect.cli import past
 
     store, _, moment = name.rpartition("@")
-    return Side(past.then(past.recording(store or past.STORE), moment))
+    return Side(past.then(past.recording(store or STORE), moment))

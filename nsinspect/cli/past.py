@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsinspect.cli.common import CANNOT_LOOK, NOT_FOUND, USAGE, cli, fail, no_capture, write
+from nsinspect.cli.common import CANNOT_LOOK, NOT_FOUND, QUEUE, STORE, USAGE, cli, fail, no_capture, write
 
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
     from nsinspect.record import Looker
     from nsinspect.store import Recorder, Recording
 
-STORE = "/var/lib/nsinspect"
 _store = click.option("--store", default=STORE, show_default=True, metavar="DIR", help="The recording's directory.")
 _connector = click.option(
     "--connector",
@@ -36,10 +35,20 @@ _interval = click.option(
 @_store
 @_interval
 @click.option(
-    "--keep-days", default=7.0, show_default=True, type=click.FloatRange(min=0), help="What is older is removed."
+    "--keep-days",
+    default=7.0,
+    show_default=True,
+    metavar="DAYS",
+    type=click.FloatRange(min=0),
+    help="What is older is removed.",
 )
 @click.option(
-    "--keep-mib", default=1024, show_default=True, type=click.IntRange(min=64), help="What is more is removed."
+    "--keep-mib",
+    default=1024,
+    show_default=True,
+    metavar="MIB",
+    type=click.IntRange(min=64),
+    help="What is more is removed.",
 )
 @_connector
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many looks.")
@@ -197,7 +206,7 @@ def history_command(container: str, store: str, since: str, as_json: bool) -> No
 @click.option("--webhook-secret", metavar="FILE", help="Sign with the bytes of this file (HMAC-SHA-256).")
 @click.option(
     "--webhook-queue",
-    default="/var/lib/nsinspect/webhook",
+    default=QUEUE,
     show_default=True,
     metavar="DIR",
     help="Where events wait that could not be sent yet.",

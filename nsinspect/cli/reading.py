@@ -64,9 +64,9 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
 
     CONTAINER is a name, a unique id prefix (4 or more characters), NAMESPACE/POD/CONTAINER, a cgroup path or pid:N.
     """
-    from nsinspect.findings import findings
     from nsinspect.model import issues_about
     from nsinspect.networks import network_of, networks
+    from nsinspect.scrutiny import findings
 
     if engine and as_json:
         raise click.UsageError("--as and --json are two answers: ask for one")
@@ -271,7 +271,7 @@ def findings_command(roots: Roots, container: str | None, as_json: bool, strict:
 
     CONTAINER is named as in `show`.
     """
-    from nsinspect.findings import findings
+    from nsinspect.scrutiny import findings
 
     looked = Looked(roots, limits=False)
     its = None if container is None else find(looked.model, container)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsinspect.cli.common import CANNOT_LOOK, USAGE, cli, fail, write
+from nsinspect.cli.common import CANNOT_LOOK, QUEUE, USAGE, cli, fail, write
 
 if TYPE_CHECKING:
     from nsinspect.kernfs import Roots
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
 @click.option(
     "--events.webhook-queue",
     "webhook_queue",
-    default="/var/lib/nsinspect/webhook",
+    default=QUEUE,
     show_default=True,
     metavar="DIR",
     help="Where events wait to be sent.",

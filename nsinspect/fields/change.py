@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nsinspect.diff import KINDS, Change
+from nsinspect.changes import KINDS, Change
 from nsinspect.fields import shapes
 from nsinspect.fields.row import Field
 from nsinspect.fields.schema import COUNT, EVIDENCE, FLAG, TEXT

@@ -8,7 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from nsinspect import safe
-from nsinspect.diff import Change, Side
+from nsinspect.changes import Change
+from nsinspect.diff import Side
 from nsinspect.fields.change import CHANGE
 from nsinspect.findings import KINDS
 from nsinspect.model import Container, Model

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from nsinspect import fields, safe
-from nsinspect.diff import Change
+from nsinspect.changes import Change
 from nsinspect.fields import Field, schema
 from nsinspect.fields.schema import Schema
 from nsinspect.fields.shapes import timestamp

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nsinspect import __version__
-from nsinspect.diff import Change, Side
+from nsinspect.changes import Change
+from nsinspect.diff import Side
 from nsinspect.fields.change import CHANGE
 from nsinspect.fields.shapes import timestamp
 from nsinspect.findings import CATALOGUE
 from nsinspect.views.changes import change_words
 from nsinspect.views.document import made_safe
-
-FORMATS = ("json", "ecs", "timesketch")
 
 
 def event(side: Side, before: Side, one: Change) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def known(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def line(one: Mapping[str, Any], form: str) -> str:
-    """One line of JSON in one of :data:`FORMATS`."""
+    """One line of JSON; ``form`` is "json", "ecs" or "timesketch"."""
     one = known(one)
     whole = _ecs(one) if form == "ecs" else _timesketch(one) if form == "timesketch" else one
     return json.dumps(whole, ensure_ascii=False, allow_nan=False)
