@@ -29,7 +29,7 @@ _FOLDERS = {
 }
 # Of these, what is below matters as much.
 _WHOLE = ("/boot", "/proc", "/root", "/sys")
-_SECRETS = (b"/run/secrets", b"/var/run/secrets")
+_SECRETS = (b"/run/secrets/", b"/var/run/secrets/")
 # Engines put files of their own there.
 _ENGINES = (
     *(b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf", b"/run/.containerenv"),
@@ -37,7 +37,7 @@ _ENGINES = (
 )
 # File systems of the kernel: mounted anew in every container, and yet the very same for the kernel.
 _KERNELS = (b"proc", b"sysfs", b"cgroup", b"cgroup2", b"mqueue", b"devpts", b"tmpfs")
-_ORDINARY = (b"/proc", b"/sys", b"/sys/fs/cgroup", b"/dev", b"/dev/mqueue", b"/dev/pts", b"/dev/shm")
+_ORDINARY = (b"/proc/", b"/sys/", b"/dev/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,12 @@ def visible(mounts: Iterable[Mount], host: Iterable[Mount]) -> tuple[Visible, ..
     host = [mount for mount in host if mount.device in devices]
     found: list[Visible] = []
     for point, mount in sorted(last.items()):
-        path = host_path(mount, host)
         secret = _is_below(point, _SECRETS)
-        if not secret and (path is None or _is_usual(mount, path)):
+        # Most mounts are an engine's, which can be said without knowing where on the host they are.
+        if not secret and _is_usual(mount):
+            continue
+        path = host_path(mount, host)
+        if not secret and (path is None or (point == b"/" and path != "/")):
             continue
         one = Visible(
             point=point,
@@ -107,12 +110,10 @@ def _came_with(one: Visible, above: Visible) -> bool:
 def masked(mounts: Iterable[Mount]) -> tuple[bytes, ...]:
     """Paths of /proc and /sys that something is mounted over, to hide them or to keep them from being written."""
     points = {mount.point for mount in mounts if mount.point.startswith((b"/proc/", b"/sys/"))}
-    return tuple(sorted(point for point in points if not _is_below(point, (b"/sys/fs/cgroup",))))
+    return tuple(sorted(point for point in points if not _is_below(point, (b"/sys/fs/cgroup/",))))
 
 
-def _is_usual(mount: Mount, path: str) -> bool:
-    if mount.point == b"/":
-        return path != "/"
+def _is_usual(mount: Mount) -> bool:
     if mount.fstype in _KERNELS and _is_below(mount.point, _ORDINARY):
         return True
     # Parts of a /proc of its own, and the cover over others.
@@ -128,8 +129,9 @@ def _why(path: str) -> str | None:
     return _FOLDERS.get(path)
 
 
-def _is_below(point: bytes, tops: Iterable[bytes]) -> bool:
-    return any(point == top or point.startswith(top + b"/") for top in tops)
+def _is_below(point: bytes, tops: tuple[bytes, ...]) -> bool:
+    """Whether it is one of ``tops``, which end with a slash, or below one."""
+    return (point + b"/").startswith(tops)
 
 
 def _propagation(mount: Mount) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from nsinspect import fields, safe
@@ -26,7 +27,7 @@ _DRIFT_KEYS = ("id", "name", "runtime", "cgroup.path", "declared", "drift")
 
 def list_document(model: Model, containers: Iterable[Container]) -> str:
     """What ``list --json`` prints."""
-    return _document(model, {"containers": [_object(fields.CONTAINER, c) for c in containers]}, model.issues)
+    return _document(model, {}, model.issues, containers=_objects(fields.CONTAINER, containers))
 
 
 def show_document(
@@ -36,48 +37,47 @@ def show_document(
     content = {
         "container": _object(fields.CONTAINER, container),
         "network": network and _object(fields.NETWORK, network),
-        "findings": [_object(fields.FINDING, one) for one in found],
+        "findings": list(_objects(fields.FINDING, found)),
     }
     return _document(model, content, issues)
 
 
 def findings_document(model: Model, found: Iterable[Finding], issues: Iterable[Issue]) -> str:
     """What ``findings --json`` prints."""
-    return _document(model, {"findings": [_object(fields.FINDING, one) for one in found]}, issues)
+    return _document(model, {"findings": list(_objects(fields.FINDING, found))}, issues)
 
 
 def net_document(model: Model, nets: Iterable[Net], issues: Iterable[Issue]) -> str:
     """What ``net --json`` prints."""
-    return _document(model, {"networks": [_object(fields.NETWORK, one) for one in nets]}, issues)
+    return _document(model, {"networks": list(_objects(fields.NETWORK, nets))}, issues)
 
 
 def drift_document(model: Model, containers: Iterable[Container], issues: Iterable[Issue]) -> str:
     """What ``drift --json`` prints: of each container who it is, what was declared and what drifted."""
     rows = [row for row in fields.CONTAINER if row.key in _DRIFT_KEYS]
-    return _document(model, {"drift": [_object(rows, container) for container in containers]}, issues)
+    return _document(model, {"drift": list(_objects(rows, containers))}, issues)
 
 
 def pid_document(model: Model, processes: Iterable[Located], issues: Iterable[Issue]) -> str:
     """What ``pid --json`` prints."""
-    return _document(model, {"processes": [_object(fields.PROCESS, one) for one in processes]}, issues)
+    return _document(model, {"processes": list(_objects(fields.PROCESS, processes))}, issues)
 
 
 def caps_document(model: Model, found: Iterable[Power]) -> str:
     """What ``caps --json`` prints."""
-    return _document(model, {}, model.issues, tasks=[_object(fields.POWER, one) for one in found])
+    return _document(model, {}, model.issues, tasks=_objects(fields.POWER, found))
 
 
 def ns_document(model: Model, namespaces: Iterable[Membership]) -> str:
     """What ``ns --json`` prints."""
-    rows = [_object(fields.NAMESPACE_ROWS, one) for one in namespaces]
-    return _document(model, {}, model.issues, namespaces=rows)
+    return _document(model, {}, model.issues, namespaces=_objects(fields.NAMESPACE_ROWS, namespaces))
 
 
 def diff_document(before: Model, after: Model, changes: Iterable[Change]) -> str:
     """What ``diff --json`` prints; ``captured_at`` and ``host`` are those of the second."""
     content = {
         "before": {"captured_at": timestamp(before.captured_at), "host": _object(fields.HOST, before.host)},
-        "changes": [_object(fields.CHANGE, one) for one in changes],
+        "changes": list(_objects(fields.CHANGE, changes)),
     }
     return _document(after, content, after.issues)
 
@@ -89,8 +89,8 @@ def verify_document(files: int, seal: str, problems: Iterable[tuple[str, str]]) 
     return json.dumps(made_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
 
 
-def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **rows: list[dict[str, Any]]) -> str:
-    """One document; ``rows`` are long lists of short objects, one on a line."""
+def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **rows: Iterable[dict[str, Any]]) -> str:
+    """One document; ``rows`` are long lists of objects, one on a line."""
     whole = {
         "schema_version": SCHEMA_VERSION,
         "captured_at": timestamp(model.captured_at),
@@ -100,21 +100,39 @@ def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **
     }
     text = json.dumps(made_safe(whole), ensure_ascii=False, allow_nan=False, indent=2)
     for name, objects in rows.items():
-        lines = ",\n".join(f"    {json.dumps(made_safe(one), ensure_ascii=False, allow_nan=False)}" for one in objects)
+        lines = ",\n".join([f"    {_line(one)}" for one in objects])
         inside = f"\n{lines}\n  " if lines else ""
         text = f'{text[:-2]},\n  "{name}": [{inside}]\n}}'
     return text
 
 
 def _object(rows: Iterable[Field[T]], subject: T) -> dict[str, Any]:
-    whole: dict[str, Any] = {}
-    for row in rows:
-        *above, last = row.key.split(".")
-        place = whole
-        for name in above:
-            place = place.setdefault(name, {})
-        place[last] = row.get(subject)
-    return whole
+    return next(_objects(rows, (subject,)))
+
+
+def _objects(rows: Iterable[Field[T]], subjects: Iterable[T]) -> Iterator[dict[str, Any]]:
+    """What the rows say of each; keys are taken apart once for all of them."""
+    plan = [(row.key.split("."), row.get) for row in rows]
+    for subject in subjects:
+        whole: dict[str, Any] = {}
+        for (*above, last), get in plan:
+            place = whole
+            for name in above:
+                place = place.setdefault(name, {})
+            place[last] = get(subject)
+        yield whole
+
+
+# The encoder that is written in C, which knows no indentation; it escapes everything but visible ASCII.
+_encode = json.JSONEncoder(default=safe.text, allow_nan=False, check_circular=False).encode
+_ESCAPE = re.compile(r"\\[bfnrtu]")
+
+
+def _line(value: dict[str, Any]) -> str:
+    """An object on one line.  Where nothing in it had to be escaped all of it is safe, which is seen in a tenth of the
+    time it takes to look at every string; what is left is made safe string by string."""
+    line = _encode(value)
+    return json.dumps(made_safe(value), ensure_ascii=False, allow_nan=False) if _ESCAPE.search(line) else line
 
 
 def made_safe(value: Any) -> Any:
