@@ -44,12 +44,12 @@ def _at_any_price(_name: str, work: Callable[[], T], _default: T) -> T:
 class Depth:
     """What is read besides what every answer needs.
 
-    ``isolates``: the closer look at containers is given to those too. ``lineage``: namespaces are asked for their
-    kin, and bind mounts of them are looked for, with ``descriptors`` open ones too. ``limits``: cgroups of
-    containers. ``confinement``: mounts, maps and labels of inits. ``others``: control files of those that no limit
-    and no usage comes from. ``users``: names of those who run processes, where it is this very host.
-    ``everything``: a closer look at all processes (:class:`Closely`), and that before cgroups and mounts, which
-    change less; ``links``: that enters their network namespaces.
+    ``isolates``: the closer look at containers is given to those too. ``lineage``: namespaces are asked for their kin,
+    and bind mounts of them are looked for, with ``descriptors`` open ones too. ``limits``: cgroups of containers.
+    ``confinement``: mounts, maps and labels of inits. ``names``: what engines declared, where names come from.
+    ``others``: control files of those that no limit and no usage comes from. ``users``: names of those who run
+    processes, where it is this very host. ``everything``: a closer look at all processes (:class:`Closely`), and that
+    before cgroups and mounts, which change less; ``links``: that enters their network namespaces.
     """
 
     isolates: bool = False
@@ -58,6 +58,7 @@ class Depth:
     limits: bool = True
     others: bool = True
     confinement: bool = True
+    names: bool = True
     users: bool = True
     everything: bool = False
     links: bool = False
@@ -100,10 +101,6 @@ class _Look(NamedTuple):
 
     confinements: dict[int, Confinement]
     monitors: dict[int, str]
-
-    def mounts(self, pid: int) -> tuple[Mount, ...]:
-        found = self.confinements.get(pid)
-        return (found and found.mounts) or ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +166,13 @@ class Collector(ProcessReader):
         close = self._closer(snapshot.processes, snapshot.host, wanted)
         return replace(snapshot, **close._asdict(), issues=self.all_issues(), vanished=self.vanished)
 
+    def deeper(self, snapshot: Snapshot, groups: Sequence[Group]) -> Snapshot:
+        """The same with cgroups and confinement of some of its containers, where the first look was without."""
+        cgroups = self.cgroups(snapshot.hierarchies, groups)
+        confinements = self.confinements(groups)
+        issues = self.all_issues()
+        return replace(snapshot, cgroups=cgroups, confinements=confinements, issues=issues, vanished=self.vanished)
+
     def _closer(self, processes: Sequence[Process], host: HostFacts, wanted: Closely) -> _Close:
         def chosen(pids: Iterable[int]) -> list[Process]:
             some = frozenset(pids)
@@ -212,15 +216,14 @@ class Collector(ProcessReader):
         if depth.limits:
             cgroups = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
         look = _Look({}, {})
-        if depth.confinement:
+        if depth.confinement or depth.names:
             look = attempt("confinement", lambda: self.closer_look(groups, processes, facts.namespaces), look)
-        traces = [
-            Traces(one.match.id, one.init.pid, look.mounts(one.init.pid), look.monitors.get(one.init.pid))
-            for one in groups
-        ]
-        declarations: dict[tuple[str, str], Declaration] = attempt(
-            "state_files", lambda: testimony.declarations(files, zip(groups, traces, strict=True)), {}
-        )
+        declarations: dict[tuple[str, str], Declaration] = {}
+        if depth.names:
+            traces = [self.traces(one, look) for one in groups]
+            declarations = attempt(
+                "state_files", lambda: testimony.declarations(files, zip(groups, traces, strict=True)), declarations
+            )
         snapshot = Snapshot(
             captured_at=captured_at if self.roots.live or then is None else then,
             host=facts,
@@ -258,17 +261,39 @@ class Collector(ProcessReader):
             return _Seen(mounts, hierarchies, processes, facts)
 
     def closer_look(self, groups: Iterable[Group], processes: Iterable[Process], host: Namespaces) -> _Look:
-        """How inits are confined, and where their monitors work."""
-        inits = [one.init for one in groups]
-        confinements = tasks.each(self, self.roots, inits, self.again, self.confinement)
-        return _Look(confinements, self.monitors(groups, processes, host))
+        """How inits are confined, and where their monitors work, as far as either is asked for."""
+        return _Look(
+            self.confinements(groups) if self.depth.confinement else {},
+            self.monitors(groups, processes, host) if self.depth.names else {},
+        )
+
+    def traces(self, one: Group, look: _Look) -> Traces:
+        """What leads to an engine's files about a container; its mounts are read where nobody did before."""
+        pid = one.init.pid
+
+        def mounts() -> tuple[Mount, ...]:
+            if not self.depth.confinement:
+                found = tasks.each(self, self.roots, [one.init], self.again, self.mount_table)
+                return found.get(pid) or ()
+            confined = look.confinements.get(pid)
+            return (confined and confined.mounts) or ()
+
+        return Traces(one.match.id, pid, mounts, look.monitors.get(pid))
+
+    def confinements(self, groups: Iterable[Group]) -> dict[int, Confinement]:
+        """By pid, how the inits of containers are confined."""
+        return tasks.each(self, self.roots, [one.init for one in groups], self.again, self.confinement)
+
+    def mount_table(self, directory: Directory, process: Process) -> tuple[Mount, ...] | None:
+        """What one process sees."""
+        return self.records(directory, "mountinfo", procfs.parse_mountinfo, process.pid)
 
     def confinement(self, directory: Directory, process: Process) -> Confinement:
         """How one init is confined."""
         pid = process.pid
         label, known = tasks.label(self, directory, pid)
         return Confinement(
-            self.records(directory, "mountinfo", procfs.parse_mountinfo, pid),
+            self.mount_table(directory, process),
             self.records(directory, "uid_map", procfs.parse_id_map, pid),
             self.records(directory, "gid_map", procfs.parse_id_map, pid),
             label,

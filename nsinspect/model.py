@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nsinspect import limits as _limits
@@ -117,12 +117,17 @@ def build(snapshot: Snapshot, grouping: Grouping | None = None, *, isolates: boo
     """
     if grouping is None:
         grouping = group(snapshot.processes, snapshot.claims, snapshot.host.namespaces, isolates=isolates)
-    everything = _sharing(grouping.groups)
-    # An isolate is told which containers it shares with; what a container shares is the same with and without isolates.
-    sharing = _sharing([one for one in grouping.groups if one.kind != "isolate"])
-    containers = tuple(
-        _container(snapshot, one, everything if one.kind == "isolate" else sharing) for one in grouping.groups
-    )
+    containers = tuple(_containers(snapshot, grouping.groups, grouping))
+    return _model(snapshot, grouping, containers)
+
+
+def with_deeper(model: Model, snapshot: Snapshot, grouping: Grouping, groups: Sequence[Group]) -> Model:
+    """The model with what a deeper look at some of its containers, ``groups`` of the same grouping, showed."""
+    seen = {one.id: one for one in _containers(snapshot, groups, grouping)}
+    return _model(snapshot, grouping, tuple(seen.get(one.id, one) for one in model.containers))
+
+
+def _model(snapshot: Snapshot, grouping: Grouping, containers: tuple[Container, ...]) -> Model:
     return Model(
         captured_at=snapshot.captured_at,
         host=_host(snapshot),
@@ -135,6 +140,14 @@ def build(snapshot: Snapshot, grouping: Grouping | None = None, *, isolates: boo
         ),
         vanished=snapshot.vanished,
     )
+
+
+def _containers(snapshot: Snapshot, groups: Iterable[Group], grouping: Grouping) -> Iterator[Container]:
+    everything = _sharing(grouping.groups)
+    # An isolate is told which containers it shares with; what a container shares is the same with and without isolates.
+    sharing = _sharing([one for one in grouping.groups if one.kind != "isolate"])
+    for one in groups:
+        yield _container(snapshot, one, everything if one.kind == "isolate" else sharing)
 
 
 def innermost(containers: Iterable[Container]) -> dict[int, Container]:
@@ -430,5 +443,5 @@ def _not_offered(snapshot: Snapshot) -> list[Issue]:
         for file in files if mine else ():
             if not any(file in cgroup.files or file in cgroup.unknown for cgroup in mine):
                 path = f"{hierarchy.point}/*/{file}"
-                issues.append(Issue("not_offered", path, "no container's cgroup has this file"))
+                issues.append(Issue("not_offered", path, "no container's cgroup that was looked at has this file"))
     return issues

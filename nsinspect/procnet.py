@@ -5,7 +5,6 @@ No privilege and no netlink is needed for them.  See proc(5), and Documentation/
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import NamedTuple
 
@@ -119,6 +118,9 @@ def _address(text: bytes) -> str:
     if len(text) not in (8, 32):
         raise Malformed(text, "an address of 8 or 32 hexadecimal digits")
     words = bytes.fromhex(text.decode("ascii"))
+    # Imported here: most looks ask for no addresses, and it takes as long as a dozen processes.
+    import ipaddress
+
     address = ipaddress.ip_address(b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4)))
     mapped = getattr(address, "ipv4_mapped", None)
     # As everybody writes an IPv4 address that an IPv6 socket listens on; Python does so from 3.13 on.

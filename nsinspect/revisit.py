@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nsinspect import bundle, codec
+from nsinspect.cgroupfs import Cgroup
 from nsinspect.collect import Depth
-from nsinspect.grouping import Grouping, group, own_cgroups
+from nsinspect.grouping import Group, Grouping, group, own_cgroups
 from nsinspect.snapshot import NO_LINEAGE, Snapshot
 
 
@@ -22,16 +24,25 @@ def as_deep(snapshot: Snapshot, depth: Depth) -> tuple[Snapshot, Grouping]:
     if depth.lineage:
         holders = tuple(one for one in snapshot.lineage.holders if depth.descriptors or one.mount is not None)
         lineage = snapshot.lineage._replace(holders=holders)
+    shallow = replace(snapshot, lineage=lineage, cgroups={}, confinements={})
+    if depth.limits:
+        shallow = replace(shallow, cgroups=_cgroups(snapshot, grouping.groups))
+    if depth.confinement:
+        shallow = replace(shallow, confinements=snapshot.confinements)
+    return shallow, grouping
+
+
+def deeper(shallow: Snapshot, snapshot: Snapshot, groups: Sequence[Group]) -> Snapshot:
+    """What a look without cgroups and confinement would be with those of some containers."""
+    inits = {one.init.pid for one in groups}
+    confinements = {pid: its for pid, its in snapshot.confinements.items() if pid in inits}
+    return replace(shallow, cgroups=_cgroups(snapshot, groups), confinements=confinements)
+
+
+def _cgroups(snapshot: Snapshot, groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
     meant: set[tuple[int, bytes]] = set()
-    for index, hierarchy in enumerate(snapshot.hierarchies if depth.limits else ()):
-        for one in grouping.groups:
+    for index, hierarchy in enumerate(snapshot.hierarchies):
+        for one in groups:
             own, above = own_cgroups(one, hierarchy)
             meant.update((index, path) for path in (*own, *above))
-    return (
-        replace(
-            snapshot,
-            lineage=lineage,
-            cgroups={key: cgroup for key, cgroup in snapshot.cgroups.items() if key in meant},
-        ),
-        grouping,
-    )
+    return {key: cgroup for key, cgroup in snapshot.cgroups.items() if key in meant}

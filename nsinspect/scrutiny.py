@@ -36,9 +36,9 @@ _DELETED = b" (deleted)"
 _RUNC = b"/memfd:runc_cloned:"
 
 
-def findings(snapshot: Snapshot, model: Model) -> tuple[Finding, ...]:
-    """Everything that stands out, by container and then the most severe first."""
-    look = _Look(snapshot, model)
+def findings(snapshot: Snapshot, model: Model, only: str | None = None) -> tuple[Finding, ...]:
+    """Everything that stands out, by container and then the most severe first; ``only``: in that container."""
+    look = _Look(snapshot, model, only)
     found = [*look.inside(), *look.joined()]
     order = {container.id: number for number, container in enumerate(model.containers)}
     return tuple(
@@ -52,8 +52,9 @@ def findings(snapshot: Snapshot, model: Model) -> tuple[Finding, ...]:
 class _Look:
     """What every question needs to know of a host."""
 
-    def __init__(self, snapshot: Snapshot, model: Model) -> None:
+    def __init__(self, snapshot: Snapshot, model: Model, only: str | None) -> None:
         self.snapshot = snapshot
+        self.only = only
         self.host = snapshot.host.namespaces
         self.by_pid = {process.pid: process for process in snapshot.processes}
         self.containers = [container for container in model.containers if container.kind != "isolate"]
@@ -79,7 +80,7 @@ class _Look:
         """What stands out among the processes of containers."""
         for process in self.snapshot.processes:
             container = self.around.get(process.pid)
-            if container is None or not self.settled(process):
+            if container is None or self.only not in (None, container.id) or not self.settled(process):
                 continue
             init = self.inits[container.id]
             yield from self._threads(container, process)
@@ -236,7 +237,8 @@ class _Look:
                     by_container[owners[kind, inode].id].append(kind)
             for identity, kinds in by_container.items():
                 helper = kinds == ["net"] and process.comm in _FORWARDERS
-                if not helper and process.pid not in self.engines[identity]:
+                asked = self.only in (None, identity)
+                if asked and not helper and process.pid not in self.engines[identity]:
                     yield self._joined(process, identity, kinds)
 
     def _joined(self, process: Process, identity: str, kinds: Sequence[str]) -> Finding:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nsinspect.fields import SCRAPE
+from nsinspect.fields.scrape import SCRAPE
 from nsinspect.views.metrics import IDENTITY, PREFIX, families
 
 CONTRIB = Path(__file__).parent.parent / "contrib/prometheus"

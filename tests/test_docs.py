@@ -9,8 +9,14 @@ from pathlib import Path
 
 import click
 
-from nsinspect import __version__, fields
+from nsinspect import __version__
 from nsinspect.cli import cli
+from nsinspect.fields.container import CONTAINER
+from nsinspect.fields.finding import FINDING
+from nsinspect.fields.host import HOST
+from nsinspect.fields.namespace import NAMESPACE_ROWS
+from nsinspect.fields.network import NETWORK
+from nsinspect.fields.power import POWER
 
 HERE = Path(__file__).parent.parent
 
@@ -25,7 +31,7 @@ def test_generated_files_are_up_to_date():
 
 def test_every_field_has_a_key_and_a_help_of_its_own():
     """No two rows share a key, and no help text was pasted."""
-    for rows in (fields.HOST, fields.CONTAINER, fields.NAMESPACE_ROWS, fields.NETWORK, fields.FINDING, fields.POWER):
+    for rows in (HOST, CONTAINER, NAMESPACE_ROWS, NETWORK, FINDING, POWER):
         keys, helps = [row.key for row in rows], [row.help for row in rows]
         assert len(keys) == len(set(keys))
         assert len(helps) == len(set(helps))

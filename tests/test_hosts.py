@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
+from nsinspect import kernfs
+from nsinspect.cli import cli
 from nsinspect.collect import collect
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model, build
@@ -111,3 +116,48 @@ def test_namespaces_shared_with_the_host_and_with_another_container():
     assert docker["agent"]["namespaces"]["net"]["host"] is True
     assert docker["sidecar"]["namespaces"]["net"]["host"] is False
     assert docker["sidecar"]["namespaces"]["net"]["shared_with"] == [docker["web"]["id"]]
+
+
+def ask(host: str, *words: str) -> dict[str, Any]:
+    """The document of a command about a bundled host."""
+    result = CliRunner().invoke(cli, ["--root", str(HERE / "fixtures/hosts" / host), *words, "--json"])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_show_says_of_a_container_what_list_says(host: str):
+    """Though it looks at that one alone."""
+    listed = ask(host, "list", "-a")["containers"]
+    assert len(listed) >= 3
+    for one in listed:
+        assert ask(host, "show", one["id"])["container"] == one
+
+
+class Paths:
+    """A witness that keeps what was read: how a path goes on below the host."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.found = str(root), set[str]()
+
+    def watch(self, kind: str, path: str, work: Callable[[], Any]) -> Any:
+        self.found.add(path.removeprefix(self.root))
+        return work()
+
+    def failed(self, path: str, number: int | None) -> None:
+        pass
+
+
+def test_show_reads_no_limits_and_no_mounts_of_others():
+    root = HERE / "fixtures/hosts/podman-v2"
+    model = model_of("podman-v2")
+    (web,) = (one for one in model.containers if one.name == "web")
+    others = [one for one in model.containers if one is not web]
+    with kernfs.witnessed(paths := Paths(root)):
+        ask("podman-v2", "show", "web")
+    assert any(path.startswith("/sys/fs/cgroup") and web.id in path for path in paths.found)
+    assert f"/proc/{web.init.pid}/mountinfo" in paths.found
+    for one in others:
+        assert not [path for path in paths.found if path.startswith("/sys/fs/cgroup") and one.id in path]
+        assert f"/proc/{one.init.pid}/mountinfo" not in paths.found

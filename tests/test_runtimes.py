@@ -78,7 +78,7 @@ def mount(point: str, root: str = "/", *, device: str = "8:1", options: str = "r
 
 def traces(*mounts: Mount, name: str = ID, monitor: str | None = None) -> Traces:
     """What leads from a container to its files; without ``monitor`` its monitor tells nothing."""
-    return Traces(name, 4711, mounts, monitor)
+    return Traces(name, 4711, lambda: mounts, monitor)
 
 
 def docker_state(**changes: object) -> dict[str, Any]:
@@ -114,6 +114,16 @@ def test_dockers_folder_is_found_through_its_bind_mounts(file: str) -> None:
     path = f"/data/docker/containers/{ID}/config.v2.json"
     mounts = (mount("/"), mount(f"/etc/{file}", f"/data/docker/containers/{ID}/{file}"))
     assert declared(path) == docker.declaration(Files({path: docker_state()}), traces(*mounts))
+
+
+def test_what_a_container_sees_is_not_asked_where_the_usual_folder_knows() -> None:
+    """Reading the mounts of every container would cost more than all else that a name needs."""
+
+    def never() -> tuple[Mount, ...]:
+        raise AssertionError("its mounts were read")
+
+    found = docker.declaration(Files({DOCKER: docker_state()}), traces()._replace(mounts=never))
+    assert declared(DOCKER) == found
 
 
 def test_a_container_in_anothers_network_leads_to_the_same_folder() -> None:

@@ -19,9 +19,15 @@ sys.path.insert(0, str(HERE))
 
 from click.testing import CliRunner  # noqa: E402
 
-from nsinspect import fields  # noqa: E402
 from nsinspect.cli import cli  # noqa: E402
-from nsinspect.views import document  # noqa: E402
+from nsinspect.fields.container import CONTAINER  # noqa: E402
+from nsinspect.fields.finding import FINDING  # noqa: E402
+from nsinspect.fields.host import HOST  # noqa: E402
+from nsinspect.fields.namespace import NAMESPACE_ROWS  # noqa: E402
+from nsinspect.fields.network import NETWORK  # noqa: E402
+from nsinspect.fields.power import POWER  # noqa: E402
+from nsinspect.fields.scrape import SCRAPE  # noqa: E402
+from nsinspect.views import jsonschema  # noqa: E402
 from nsinspect.views import metrics as metrics_view  # noqa: E402
 from tests.live.flag_files import ROWS  # noqa: E402
 from tests.live.readability import PRIVILEGES, TARGETS  # noqa: E402
@@ -86,7 +92,7 @@ def goldens() -> Iterable[tuple[Path, str]]:
 
 def schema_file() -> tuple[Path, str]:
     """The JSON Schema that is shipped in the package."""
-    return HERE / "nsinspect/schema.json", json.dumps(document.json_schema(), indent=2) + "\n"
+    return HERE / "nsinspect/schema.json", json.dumps(jsonschema.json_schema(), indent=2) + "\n"
 
 
 def reference() -> tuple[Path, str]:
@@ -100,12 +106,12 @@ def reference() -> tuple[Path, str]:
         "character are written as escapes.",
     ]
     for title, rows in (
-        ("host", fields.HOST),
-        ("container", fields.CONTAINER),
-        ("namespace", fields.NAMESPACE_ROWS),
-        ("task", fields.POWER),
-        ("network", fields.NETWORK),
-        ("finding", fields.FINDING),
+        ("host", HOST),
+        ("container", CONTAINER),
+        ("namespace", NAMESPACE_ROWS),
+        ("task", POWER),
+        ("network", NETWORK),
+        ("finding", FINDING),
     ):
         lines += ["", f"## {title}", "", "| key | type | what it is |", "| --- | --- | --- |"]
         lines += [
@@ -132,7 +138,7 @@ def metrics_page() -> tuple[Path, str]:
             "digits, and the name a person gave.",
             about_containers,
         ),
-        ("About the scrape", "", "", [(one, one.labels) for one in fields.SCRAPE]),
+        ("About the scrape", "", "", [(one, one.labels) for one in SCRAPE]),
     )
     for title, first, second, rows in tables:
         lines += ["", f"## {title}", "", *([first, second, ""] if first else [])]

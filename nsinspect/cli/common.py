@@ -73,15 +73,31 @@ class Looked:
 
         wanted = Depth(**depth)
         self._collector = None
+        self._past = None
         if not isinstance(roots, Snapshot) and (roots.root == "/" or not _is_capture(roots.root)):
             self._collector = Collector(roots, wanted)
-            self.snapshot, grouping = self._or_end(self._collector.run)
+            self.snapshot, self._grouping = self._or_end(self._collector.run)
         else:
             from nsinspect import revisit
 
             past = roots if isinstance(roots, Snapshot) else self._or_end(lambda: revisit.captured(roots.root))
-            self.snapshot, grouping = revisit.as_deep(past, wanted)
-        self.model = build(self.snapshot, grouping)
+            self._past = past
+            self.snapshot, self._grouping = revisit.as_deep(past, wanted)
+        self.model = build(self.snapshot, self._grouping)
+
+    def deeper(self, container: Container) -> Container:
+        """Look at one container's cgroups and confinement, where the first look was without."""
+        from nsinspect import revisit
+        from nsinspect.model import with_deeper
+
+        collector, past = self._collector, self._past
+        groups = [one for one in self._grouping.groups if one.match.id == container.id]
+        if collector is not None:
+            self.snapshot = self._or_end(lambda: collector.deeper(self.snapshot, groups))
+        elif past is not None:
+            self.snapshot = revisit.deeper(self.snapshot, past, groups)
+        self.model = with_deeper(self.model, self.snapshot, self._grouping, groups)
+        return next(one for one in self.model.containers if one.id == container.id)
 
     def closer(self, **wanted: Any) -> None:
         """Look closely at some processes; ``wanted`` is that of :class:`nsinspect.collect.Closely`."""

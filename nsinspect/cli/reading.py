@@ -70,8 +70,9 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
 
     if engine and as_json:
         raise click.UsageError("--as and --json are two answers: ask for one")
-    looked = Looked(roots, isolates=True)
-    found = find(looked.model, container)
+    # Who is who can be told without what is shown of one alone.
+    looked = Looked(roots, isolates=True, limits=False, confinement=False)
+    found = looked.deeper(find(looked.model, container))
     namespace = found.namespaces["net"]
     # In a network of its own every process may hold a socket; in the host's only its own matter.
     own = None if namespace is None or namespace.host else namespace.inode
@@ -86,7 +87,7 @@ def show_command(roots: Roots, container: str, engine: str | None, as_json: bool
     )
     model = looked.model
     network = network_of(found, networks(looked.snapshot, model))
-    standing_out = tuple(one for one in findings(looked.snapshot, model) if one.container == found.id)
+    standing_out = findings(looked.snapshot, model, found.id)
     issues = issues_about(model, found)
     if as_json:
         from nsinspect.views import document
@@ -135,7 +136,7 @@ def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool
     from nsinspect.locate import locate
     from nsinspect.model import issues_of
 
-    looked = Looked(roots, isolates=True)
+    looked = Looked(roots, isolates=True, limits=False, confinement=False)
     model = looked.model
     found = [located for pid in pids if (located := locate(looked.snapshot, model, pid)) is not None]
     issues = issues_of(model.issues, pids)
@@ -166,8 +167,8 @@ def ns_command(
     """Show every namespace: its processes, its containers, its owner, and what keeps it."""
     from nsinspect.membership import memberships
 
-    # Only names, which the document has none of, could come from what is mounted in a container.
-    looked = Looked(roots, lineage=True, descriptors=descriptors, limits=False, confinement=not as_json)
+    # The document has no names.
+    looked = Looked(roots, lineage=True, descriptors=descriptors, limits=False, confinement=False, names=not as_json)
     model = looked.model
     found = [one for one in memberships(looked.snapshot, model) if not kinds or one.kind in kinds]
     if as_json:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from nsinspect import capabilities
 from nsinspect.cgroupfs import CpuList, Pressure, format_cpu_list
 from nsinspect.drift import Drift
 from nsinspect.model import Container, Namespace
 from nsinspect.mounts import visible
-from nsinspect.networks import Card, Listening
 from nsinspect.procfs import IdMapLine
 from nsinspect.security import Outlier
+
+if TYPE_CHECKING:
+    from nsinspect.networks import Card, Listening
 
 
 def timestamp(seconds: float | None) -> str | None:

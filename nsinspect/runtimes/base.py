@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from nsinspect.declarations import Claim, Declaration
@@ -37,12 +37,13 @@ class StateFiles(Protocol):
 
 
 class Traces(NamedTuple):
-    """What leads from a running container to its engine's files: its id, its init's pid, the mounts its init sees, and
-    the working directory of its monitor (conmon, a shim), which is the engine's folder for it."""
+    """What leads from a running container to its engine's files: its id, its init's pid, the mounts its init sees,
+    which may be read only when they are asked for, and the working directory of its monitor (conmon, a shim), which is
+    the engine's folder for it."""
 
     id: str
     pid: int
-    mounts: tuple[Mount, ...]
+    mounts: Callable[[], tuple[Mount, ...]]
     monitor_cwd: str | None
 
 
@@ -76,8 +77,8 @@ class Engine(Protocol):
 
 
 def folders_behind(
-    files: StateFiles, mounts: tuple[Mount, ...], points: tuple[bytes, ...], pattern: re.Pattern[str]
-) -> list[str]:
+    files: StateFiles, traces: Traces, points: tuple[bytes, ...], pattern: re.Pattern[str]
+) -> Iterator[str]:
     """Engine folders that a container's mount table leads to: what ``pattern`` captures of the host paths mounted at
     ``points``.
 
@@ -85,10 +86,10 @@ def folders_behind(
     moved to, with nothing configured.  A container with the right to mount could put something else there, so the
     usual folder is always asked first.
     """
-    found = []
-    for mount in mounts:
+    found = set[str]()
+    for mount in traces.mounts():
         if mount.point in points:
             match = pattern.fullmatch(files.host_path(mount) or "")
             if match and match[1] not in found:
-                found.append(match[1])
-    return found
+                found.add(match[1])
+                yield match[1]

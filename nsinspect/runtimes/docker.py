@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 
 from nsinspect.capabilities import MOBY_DEFAULT
 from nsinspect.declarations import Claim, Declaration, labels_or_none, rfc3339, text_or_none
@@ -61,7 +62,7 @@ def declaration(files: StateFiles, traces: Traces) -> Declaration | None:
         return _from_config(state, asked, path)
 
     return oci.first_of(
-        ("/var/lib/docker/containers", *folders_behind(files, traces.mounts, _BOUND, _FOLDER)),
+        chain(("/var/lib/docker/containers",), folders_behind(files, traces, _BOUND, _FOLDER)),
         look,
     )
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import TypeVar
 
 from nsinspect.declarations import Claim, Declaration, Pod, text_or_none
@@ -153,12 +154,20 @@ def storage_of(path: str | None) -> str | None:
     return match[1] if match else None
 
 
-def storage_folders(files: StateFiles, traces: Traces, usual: Iterable[str]) -> list[str]:
+def storage_folders(files: StateFiles, traces: Traces, usual: Iterable[str]) -> Iterator[str]:
     """``<root>/<driver>-containers`` of containers/storage, most trustworthy first: where the monitor runs, which is
     outside of the container; the usual ones; where the container's own mounts lead."""
     monitor = storage_of(traces.monitor_cwd)
-    mounted = folders_behind(files, traces.mounts, _BOUND, _USERDATA)
-    return list(dict.fromkeys([*([monitor] if monitor else []), *usual, *mounted]))
+    return once(chain([monitor] if monitor else [], usual, folders_behind(files, traces, _BOUND, _USERDATA)))
+
+
+def once(paths: Iterable[str]) -> Iterator[str]:
+    """The same without repetitions, each when it is asked for."""
+    seen = set[str]()
+    for path in paths:
+        if path not in seen:
+            seen.add(path)
+            yield path
 
 
 def first_of(paths: Iterable[str], look: Callable[[str], T | None]) -> T | None:

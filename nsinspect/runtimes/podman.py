@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from nsinspect.capabilities import CONTAINERS_COMMON_DEFAULT
 from nsinspect.declarations import Claim, Declaration, Pod, labels_or_none, rfc3339, text_or_none
@@ -62,12 +62,18 @@ def claims(files: StateFiles) -> Iterable[Claim]:
 
 def declaration(files: StateFiles, traces: Traces) -> Declaration | None:
     """Name, image and creation time from the storage's list; pod and labels from what libpod keeps beside it."""
-    folders = oci.storage_folders(files, traces, _USUAL)
-    users = [folder for mounted in folders if (folder := _of_user(files, mounted, traces.id))]
-    return oci.first_of(
-        dict.fromkeys([*folders, *users, *_layers(files, traces.mounts)]),
-        lambda folder: _declared(files, folder, traces.id),
-    )
+
+    def folders() -> Iterator[str]:
+        storage = []
+        for folder in oci.storage_folders(files, traces, _USUAL):
+            storage.append(folder)
+            yield folder
+        for folder in storage:
+            if its := _of_user(files, folder, traces.id):
+                yield its
+        yield from _layers(files, traces.mounts())
+
+    return oci.first_of(oci.once(folders()), lambda folder: _declared(files, folder, traces.id))
 
 
 def _declared(files: StateFiles, folder: str, container: str) -> Declaration | None:

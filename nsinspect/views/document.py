@@ -1,83 +1,101 @@
-"""The JSON document and its JSON Schema, both made from the rows of :mod:`nsinspect.fields`."""
+"""The JSON documents, made from the rows of :mod:`nsinspect.fields`; each document imports the rows it needs."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nsinspect import fields, safe
-from nsinspect.changes import Change
-from nsinspect.fields import Field, schema
-from nsinspect.fields.schema import Schema
+from nsinspect import safe
+from nsinspect.fields.container import CONTAINER
+from nsinspect.fields.host import HOST
 from nsinspect.fields.shapes import timestamp
-from nsinspect.findings import Finding
-from nsinspect.locate import Located
-from nsinspect.membership import Membership
-from nsinspect.model import Container, Model
-from nsinspect.networks import Net
-from nsinspect.powers import Power
-from nsinspect.snapshot import FAILURES, Issue
+
+if TYPE_CHECKING:
+    from nsinspect.changes import Change
+    from nsinspect.fields.row import Field
+    from nsinspect.findings import Finding
+    from nsinspect.locate import Located
+    from nsinspect.membership import Membership
+    from nsinspect.model import Container, Model
+    from nsinspect.networks import Net
+    from nsinspect.powers import Power
+    from nsinspect.snapshot import Issue
 
 T = TypeVar("T")
 SCHEMA_VERSION = 1
-_DRIFT_KEYS = ("id", "name", "runtime", "cgroup.path", "declared", "drift")
+DRIFT_KEYS = ("id", "name", "runtime", "cgroup.path", "declared", "drift")
 
 
 def list_document(model: Model, containers: Iterable[Container]) -> str:
     """What ``list --json`` prints."""
-    return _document(model, {}, model.issues, containers=_objects(fields.CONTAINER, containers))
+    return _document(model, {}, model.issues, containers=_objects(CONTAINER, containers))
 
 
 def show_document(
     model: Model, container: Container, network: Net | None, found: Iterable[Finding], issues: Iterable[Issue]
 ) -> str:
     """What ``show --json`` prints."""
+    from nsinspect.fields.finding import FINDING
+    from nsinspect.fields.network import NETWORK
+
     content = {
-        "container": _object(fields.CONTAINER, container),
-        "network": network and _object(fields.NETWORK, network),
-        "findings": list(_objects(fields.FINDING, found)),
+        "container": _object(CONTAINER, container),
+        "network": network and _object(NETWORK, network),
+        "findings": list(_objects(FINDING, found)),
     }
     return _document(model, content, issues)
 
 
 def findings_document(model: Model, found: Iterable[Finding], issues: Iterable[Issue]) -> str:
     """What ``findings --json`` prints."""
-    return _document(model, {"findings": list(_objects(fields.FINDING, found))}, issues)
+    from nsinspect.fields.finding import FINDING
+
+    return _document(model, {"findings": list(_objects(FINDING, found))}, issues)
 
 
 def net_document(model: Model, nets: Iterable[Net], issues: Iterable[Issue]) -> str:
     """What ``net --json`` prints."""
-    return _document(model, {"networks": list(_objects(fields.NETWORK, nets))}, issues)
+    from nsinspect.fields.network import NETWORK
+
+    return _document(model, {"networks": list(_objects(NETWORK, nets))}, issues)
 
 
 def drift_document(model: Model, containers: Iterable[Container], issues: Iterable[Issue]) -> str:
     """What ``drift --json`` prints: of each container who it is, what was declared and what drifted."""
-    rows = [row for row in fields.CONTAINER if row.key in _DRIFT_KEYS]
+    rows = [row for row in CONTAINER if row.key in DRIFT_KEYS]
     return _document(model, {"drift": list(_objects(rows, containers))}, issues)
 
 
 def pid_document(model: Model, processes: Iterable[Located], issues: Iterable[Issue]) -> str:
     """What ``pid --json`` prints."""
-    return _document(model, {"processes": list(_objects(fields.PROCESS, processes))}, issues)
+    from nsinspect.fields.host import PROCESS
+
+    return _document(model, {"processes": list(_objects(PROCESS, processes))}, issues)
 
 
 def caps_document(model: Model, found: Iterable[Power]) -> str:
     """What ``caps --json`` prints."""
-    return _document(model, {}, model.issues, tasks=_objects(fields.POWER, found))
+    from nsinspect.fields.power import POWER
+
+    return _document(model, {}, model.issues, tasks=_objects(POWER, found))
 
 
 def ns_document(model: Model, namespaces: Iterable[Membership]) -> str:
     """What ``ns --json`` prints."""
-    return _document(model, {}, model.issues, namespaces=_objects(fields.NAMESPACE_ROWS, namespaces))
+    from nsinspect.fields.namespace import NAMESPACE_ROWS
+
+    return _document(model, {}, model.issues, namespaces=_objects(NAMESPACE_ROWS, namespaces))
 
 
 def diff_document(before: Model, after: Model, changes: Iterable[Change]) -> str:
     """What ``diff --json`` prints; ``captured_at`` and ``host`` are those of the second."""
+    from nsinspect.fields.change import CHANGE
+
     content = {
-        "before": {"captured_at": timestamp(before.captured_at), "host": _object(fields.HOST, before.host)},
-        "changes": list(_objects(fields.CHANGE, changes)),
+        "before": {"captured_at": timestamp(before.captured_at), "host": _object(HOST, before.host)},
+        "changes": list(_objects(CHANGE, changes)),
     }
     return _document(after, content, after.issues)
 
@@ -94,7 +112,7 @@ def _document(model: Model, content: dict[str, Any], issues: Iterable[Issue], **
     whole = {
         "schema_version": SCHEMA_VERSION,
         "captured_at": timestamp(model.captured_at),
-        "host": _object(fields.HOST, model.host),
+        "host": _object(HOST, model.host),
         **content,
         "issues": [issue._asdict() for issue in issues],
     }
@@ -146,88 +164,3 @@ def made_safe(value: Any) -> Any:
             return value
         return [made_safe(inner) for inner in value]
     return value
-
-
-def json_schema() -> Schema:
-    """The JSON Schema (draft 2020-12) of every document."""
-    issue = schema.exactly(
-        kind={"enum": [*sorted(FAILURES), "contradiction", "not_offered", "private_namespace", "spoofed"]},
-        path=schema.TEXT,
-        detail=schema.TEXT,
-        pids=schema.PIDS,
-    )
-    common = {
-        "schema_version": {"const": SCHEMA_VERSION},
-        "captured_at": schema.TIME,
-        "host": _schema(fields.HOST),
-        "issues": schema.listed(issue),
-    }
-    container = {"$ref": "#/$defs/container"}
-    network = {"$ref": "#/$defs/network"}
-    findings = schema.listed({"$ref": "#/$defs/finding"})
-    processes = schema.listed(_schema(fields.PROCESS))
-    namespaces = schema.listed(_schema(fields.NAMESPACE_ROWS))
-    drifts = _schema(row for row in fields.CONTAINER if row.key in _DRIFT_KEYS)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:nsinspect:schema:1",
-        "title": "nsinspect documents",
-        "description": 'A number, "max" (the kernel says there is no limit) and null (unknown) never look alike.',
-        "oneOf": [
-            {"description": "nsinspect list", **schema.exactly(**common, containers=schema.listed(container))},
-            {
-                "description": "nsinspect show",
-                **schema.exactly(**common, container=container, network=schema.nullable(network), findings=findings),
-            },
-            {"description": "nsinspect drift", **schema.exactly(**common, drift=schema.listed(drifts))},
-            {"description": "nsinspect pid", **schema.exactly(**common, processes=processes)},
-            {"description": "nsinspect ns", **schema.exactly(**common, namespaces=namespaces)},
-            {"description": "nsinspect net", **schema.exactly(**common, networks=schema.listed(network))},
-            {"description": "nsinspect findings", **schema.exactly(**common, findings=findings)},
-            {
-                "description": "nsinspect diff",
-                **schema.exactly(
-                    **common,
-                    before=schema.exactly(captured_at=schema.TIME, host=_schema(fields.HOST)),
-                    changes=schema.listed({"$ref": "#/$defs/change"}),
-                ),
-            },
-            {
-                "description": "nsinspect verify",
-                **schema.exactly(
-                    schema_version={"const": SCHEMA_VERSION},
-                    files=schema.COUNT,
-                    seal=schema.TEXT,
-                    problems=schema.listed(schema.exactly(name=schema.TEXT, problem=schema.TEXT)),
-                ),
-            },
-            {"description": "nsinspect caps", **schema.exactly(**common, tasks=schema.listed(_schema(fields.POWER)))},
-        ],
-        "$defs": {
-            "container": _schema(fields.CONTAINER),
-            "change": _schema(fields.CHANGE),
-            "finding": _schema(fields.FINDING),
-            "network": _schema(fields.NETWORK),
-        },
-    }
-
-
-def _schema(rows: Iterable[Field[T]]) -> Schema:
-    """The schema of the object that :func:`_object` makes: every key is always there."""
-    whole = schema.exactly()
-    for row in rows:
-        *above, last = row.key.split(".")
-        place = whole
-        for name in above:
-            place = _property(place, name, schema.exactly())
-        described = row.schema if row.always else schema.nullable(row.schema)
-        _property(place, last, {"description": row.help, **described})
-    return whole
-
-
-def _property(place: Schema, name: str, schema: Schema) -> Schema:
-    if name not in place["properties"]:
-        place["properties"][name] = schema
-        place["required"].append(name)
-    found: Schema = place["properties"][name]
-    return found

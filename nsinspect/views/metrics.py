@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nsinspect import safe
-from nsinspect.fields import CONTAINER, SCRAPE
+from nsinspect.fields.container import CONTAINER
 from nsinspect.fields.row import Metric, Number, Samples, T, Text
-from nsinspect.fields.scrape import Scrape
+from nsinspect.fields.scrape import SCRAPE, Scrape
 from nsinspect.model import Container
 
 PREFIX = "nsinspect_"

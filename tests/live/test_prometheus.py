@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from nsinspect.fields import SCRAPE
+from nsinspect.fields.scrape import SCRAPE
 from nsinspect.views.metrics import PREFIX, families
 from tests.live.docker import Docker
 from tests.live.exporter import exporter, prometheus
