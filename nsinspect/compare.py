@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from nsinspect import capabilities
@@ -179,7 +178,7 @@ def _mounts(old: Container, new: Container) -> Iterator[Change]:
     for kind, some, others in (("mount_removed", before, after), ("mount_added", after, before)):
         for key, one in some.items():
             if key not in others:
-                shown = asdict(one)
+                shown = one._asdict()
                 yield Change(
                     kind=kind,
                     container=new.id,
@@ -193,7 +192,7 @@ def _mounts(old: Container, new: Container) -> Iterator[Change]:
 
 def _declared(old: Container, new: Container) -> Iterator[Change]:
     if old.declared is not None and new.declared is not None and old.declared != new.declared:
-        before, after = asdict(old.declared), asdict(new.declared)
+        before, after = old.declared._asdict(), new.declared._asdict()
         for name in before:
             if before[name] != after[name]:
                 yield Change(
@@ -223,7 +222,7 @@ def _declared(old: Container, new: Container) -> Iterator[Change]:
 
 
 def _usage(old: Container, new: Container) -> Iterator[Change]:
-    before, after = asdict(old.usage), asdict(new.usage)
+    before, after = old.usage._asdict(), new.usage._asdict()
     for name in before:
         if name == "oom_kills" and (before[name] or 0) < (after[name] or 0) and before[name] is not None:
             yield from _plain(new, "oom_kill", "usage.oom_kills", before[name], after[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -35,8 +34,7 @@ class Claim(NamedTuple):
     starttime: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What an engine was asked to enforce, in the units of :mod:`nsinspect.limits`; its own defaults count as asked.
 
     ``None`` where its files do not say.  ``shares`` is what ``--cpu-shares`` takes, whatever the engine makes of it on
@@ -61,8 +59,7 @@ class Wanted:
     uid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declaration:
+class Declaration(NamedTuple):
     """One container as its engine wrote it down.  ``source`` is the file; ``created_at`` RFC 3339 in UTC.
 
     ``runtime`` is set by an engine that shares its cgroups' naming with others, to say that it is its own; ``pause``

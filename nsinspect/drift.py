@@ -13,8 +13,7 @@ name:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nsinspect import shares
 from nsinspect.capabilities import OLDEST_FULL_SET, names
@@ -31,8 +30,7 @@ STEP = 0.01
 """10 ms of CPU time in each second, in cores."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class Drift(NamedTuple):
     """One field that is not as it was asked for; ``tolerance`` is the allowance it exceeds, ``None`` where it must be
     exact.  ``where`` is the cgroup whose file says otherwise, for limits."""
 

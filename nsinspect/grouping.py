@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nsinspect.cgroupfs import Hierarchy, ancestors, path_in
 from nsinspect.declarations import Claim
@@ -24,8 +24,7 @@ KTHREADD = 2
 """The pid of the parent of all kernel threads, in the initial pid namespace."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(NamedTuple):
     """One container.  ``processes`` are all of its subtree by ascending pid, ``own`` those not in a container inside.
 
     ``kind`` is "container" or "isolate".  ``claim`` is the state file that told of it, where no cgroup's name did.
@@ -42,8 +41,7 @@ class Group:
     nested: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grouping:
+class Grouping(NamedTuple):
     """All containers by start of their inits, and the cgroups that only look like one: (path, pids)."""
 
     groups: tuple[Group, ...]
@@ -232,7 +230,7 @@ def _with_parents(groups: list[Group], outer: dict[Match, Match], by_pid: dict[i
             held_by = holder.get(ancestor.pid)
             around = held_by if held_by != one.match else None
             ancestor = by_pid.get(ancestor.ppid)
-        found.append(one if around is None else replace(one, parent=around.id))
+        found.append(one if around is None else one._replace(parent=around.id))
     return found
 
 

@@ -8,8 +8,7 @@ soft limit without end); ``"max"`` is no limit and ``None`` is unknown or not of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from nsinspect.cgroupfs import V1_UNLIMITED, Cgroup, ControlFiles, CpuList, Limit, Pressure
 from nsinspect.declarations import Cores
@@ -21,8 +20,7 @@ Levels = Sequence[Cgroup | None]
 """Cgroups of one hierarchy, innermost first; ``None`` where one could not be read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Chain(NamedTuple):
     """A container's own cgroups in one hierarchy, innermost first (usually one), and all above them up to the root."""
 
     own: Levels = ()
@@ -39,8 +37,7 @@ class Chain:
         return self.own[-1].files if self.own and self.own[-1] is not None else ControlFiles()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnCpu:
+class OwnCpu(NamedTuple):
     """``cores`` is quota divided by period.  ``shares`` is v1's, ``weight`` v2's."""
 
     cores: Cores | None
@@ -51,8 +48,7 @@ class OwnCpu:
     weight: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnMemory:
+class OwnMemory(NamedTuple):
     """Bytes.  ``high_bytes`` exists on v2 only."""
 
     max_bytes: Limit | None
@@ -61,8 +57,7 @@ class OwnMemory:
     high_bytes: Limit | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectiveCpu:
+class EffectiveCpu(NamedTuple):
     """``cores``: the smallest of every quota, the cpuset and the CPUs online; ``imposed_by`` is ``None`` for
     the last."""
 
@@ -71,16 +66,14 @@ class EffectiveCpu:
     imposed_by: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class Bound(NamedTuple):
     """A limit and the cgroup that imposes it; ``None`` there when nothing does."""
 
     value: Limit | None
     imposed_by: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectiveMemory:
+class EffectiveMemory(NamedTuple):
     """The tightest of each."""
 
     max: Bound
@@ -89,8 +82,7 @@ class EffectiveMemory:
     high: Bound
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """Everything that bounds one container."""
 
     cpu: OwnCpu
@@ -101,8 +93,7 @@ class Limits:
     effective_pids: Bound
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(NamedTuple):
     """What a container has used, of its whole subtree.  The working set is memory without inactive page cache, as
     ``docker stats`` and the kubelet count it."""
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nsinspect.model import Container, Model, Namespace
 from nsinspect.namespaces import TYPES
 from nsinspect.snapshot import Process, Snapshot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class Located(NamedTuple):
     """One process.  ``container`` is the innermost it is in, ``None`` for a process of the host.  ``evidence`` are
     pairs of what says so and what it says."""
 

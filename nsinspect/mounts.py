@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nsinspect.procfs import Mount, host_path
 
@@ -40,8 +40,7 @@ _KERNELS = (b"proc", b"sysfs", b"cgroup", b"cgroup2", b"mqueue", b"devpts", b"tm
 _ORDINARY = (b"/proc/", b"/sys/", b"/dev/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visible:
+class Visible(NamedTuple):
     """One mount worth a word.  ``host_path`` is ``None`` for a secret that is in no file of the host; ``why`` says what
     a container can do with it, ``None`` where it is no more than a folder.  ``propagation``: "shared", "slave" or
     "private"."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nsinspect.capabilities import OLDEST_FULL_SET, all_of
 from nsinspect.procfs import IdMapLine, Mount, Status
@@ -17,8 +17,7 @@ SECCOMP_MODES = ("disabled", "strict", "filter")
 _UNCONFINED = re.compile(rb"unconfined|kernel|[^:]*:[^:]*:(unconfined|spc|container_runtime)_t(:.*)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlier:
+class Outlier(NamedTuple):
     """A process of a container whose capabilities are not init's.  Masks: ``extra`` and ``missing`` of what it can use
     (effective and permitted), ``bounding_extra`` of what it could still gain."""
 
@@ -29,8 +28,7 @@ class Outlier:
     bounding_extra: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """Masks of init's five sets; ``None`` where they are unknown.  ``added`` and ``dropped``: its bounding set against
     what the engine gives by default.  ``everything``: the bounding set has all that this host can give."""
 
@@ -45,8 +43,7 @@ class Capabilities:
     outliers: tuple[Outlier, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Security:
+class Security(NamedTuple):
     """How init is confined.  ``None`` is unknown, or not offered by this kernel.  ``root_uid``: the host's uid of root
     inside, ``None`` also where root is not mapped."""
 

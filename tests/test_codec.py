@@ -163,7 +163,7 @@ def _optional(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
     """What is a record or nothing, and what is there of few processes only."""
     pid = draw(PIDS)
     key, said = next(iter(rich().declarations.items()))
-    wanted = draw(st.sampled_from([None, said.wanted, said.wanted and replace(said.wanted, cores="max")]))
+    wanted = draw(st.sampled_from([None, said.wanted, said.wanted and said.wanted._replace(cores="max")]))
     host = replace(
         snapshot.host,
         hostname=draw(st.none() | TEXTS),
@@ -175,7 +175,7 @@ def _optional(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
         snapshot,
         captured_at=draw(st.floats(0, 1e10)),
         host=host,
-        declarations=draw(st.sampled_from([{}, {key: replace(said, wanted=wanted, labels=(("a", SURROGATES),))}])),
+        declarations=draw(st.sampled_from([{}, {key: said._replace(wanted=wanted, labels=(("a", SURROGATES),))}])),
         confinements=draw(st.sampled_from([{}, {pid: Confinement(None, (), None, HOSTILE, True)}])),
         threads=draw(st.sampled_from([{}, rich().threads, {pid: ()}])),
         members=draw(st.sampled_from([{}, rich().members, {pid: Member(None, None, False)}])),

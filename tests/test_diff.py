@@ -90,7 +90,7 @@ def with_declared(snapshot: Snapshot, container: str, wanted: Wanted | None = No
     """What an engine wrote down of a container."""
     identity = the(container, snapshot).id
     found = {
-        key: replace(one, wanted=wanted or one.wanted, **more) if key[1] == identity else one
+        key: one._replace(wanted=wanted or one.wanted, **more) if key[1] == identity else one
         for key, one in snapshot.declarations.items()
     }
     return replace(snapshot, declarations=found)
@@ -100,7 +100,7 @@ def wanted(name: str, snapshot: Snapshot = V2, **more: Any) -> Wanted:
     """What was asked for of a container, and more."""
     asked = the(name, snapshot).declared
     assert asked is not None
-    return replace(asked, **more)
+    return asked._replace(**more)
 
 
 def with_mounts(snapshot: Snapshot, pid: int, *more: Mount) -> Snapshot:

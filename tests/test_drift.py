@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def test_containers_that_run_as_asked_do_not_drift(host: str):
 
 def test_each_limit_that_differs_is_named_with_both_values(web: Container):
     """CPU, memory, swap, reservation and pids, and nothing else."""
-    wanted = replace(web.declared, cores=2.0, memory_max=32 << 20, swap_max=0, reservation=0, pids="max")
+    wanted = web.declared._replace(cores=2.0, memory_max=32 << 20, swap_max=0, reservation=0, pids="max")
 
     assert drifted(web, wanted) == [
         ("limits.cpu.own.cores", 2.0, 1.5),
@@ -76,12 +75,12 @@ def test_each_limit_that_differs_is_named_with_both_values(web: Container):
 )
 def test_a_stated_tolerance_holds_and_no_more(web: Container, changes: dict[str, Any], expected: list[object]):
     """Each rounding is allowed up to its size."""
-    assert drifted(web, replace(web.declared, **changes)) == expected
+    assert drifted(web, web.declared._replace(**changes)) == expected
 
 
 def test_systemds_default_for_pids_is_no_drift_in_a_scope(web: Container):
     """A scope gets systemd's TasksMax where the engine asked for no limit."""
-    wanted = replace(web.declared, pids="max")
+    wanted = web.declared._replace(pids="max")
 
     assert drifted(web, wanted, cgroups={"pids": b"/system.slice/docker-x.scope"}) == []
     assert drifted(web, wanted) == [("limits.pids.own.max", "max", 40)]
@@ -90,8 +89,8 @@ def test_systemds_default_for_pids_is_no_drift_in_a_scope(web: Container):
 @pytest.mark.parametrize(("weight", "drifts"), [(20, False), (59, False), (50, False), (58, True), (100, True)])
 def test_a_weight_may_come_from_any_of_the_formulas(web: Container, weight: int, drifts: bool):
     """512 shares are 20 by the linear formula, 59 by the quadratic, 50 by systemd's."""
-    limits = replace(web.limits, cpu=replace(web.limits.cpu, shares=None, weight=weight))
-    wanted = replace(web.declared, shares=512)
+    limits = web.limits._replace(cpu=web.limits.cpu._replace(shares=None, weight=weight))
+    wanted = web.declared._replace(shares=512)
 
     assert bool(drifted(web, wanted, limits=limits)) == drifts
 
@@ -99,8 +98,8 @@ def test_a_weight_may_come_from_any_of_the_formulas(web: Container, weight: int,
 def test_more_capabilities_than_asked_for_drift_and_fewer_do_not(web: Container):
     """A process may give up what it was given, never take what it was not."""
     asked = web.declared.bounding
-    more = replace(web.capabilities, bounding=asked | mask_of(["SYS_ADMIN"]))
-    fewer = replace(web.capabilities, bounding=asked & ~mask_of(["KILL"]))
+    more = web.capabilities._replace(bounding=asked | mask_of(["SYS_ADMIN"]))
+    fewer = web.capabilities._replace(bounding=asked & ~mask_of(["KILL"]))
 
     assert [field for field, _, _ in drifted(web, web.declared, capabilities=more)] == ["capabilities.bounding"]
     assert drifted(web, web.declared, capabilities=fewer) == []
@@ -108,8 +107,8 @@ def test_more_capabilities_than_asked_for_drift_and_fewer_do_not(web: Container)
 
 def test_privileged_on_a_newer_kernel_than_the_engine_knows_does_not_drift(web: Container):
     """All is what the engine knows, and newer capabilities beside it."""
-    everything = replace(web.capabilities, bounding=(1 << 41) - 1)
-    wanted = replace(web.declared, bounding=OLDEST_FULL_SET, privileged=True)
+    everything = web.capabilities._replace(bounding=(1 << 41) - 1)
+    wanted = web.declared._replace(bounding=OLDEST_FULL_SET, privileged=True)
 
     assert drifted(web, wanted, capabilities=everything) == []
 
@@ -124,24 +123,24 @@ def test_privileged_on_a_newer_kernel_than_the_engine_knows_does_not_drift(web: 
 )
 def test_a_protection_that_is_gone_drifts(web: Container, changes: dict[str, Any], expected: tuple[object, ...]):
     """What was asked for and is not there is named."""
-    wanted = replace(web.declared, seccomp=True, no_new_privs=True, read_only_rootfs=True)
-    confined = replace(web.security, seccomp="filter", no_new_privs=True, read_only_rootfs=True)
+    wanted = web.declared._replace(seccomp=True, no_new_privs=True, read_only_rootfs=True)
+    confined = web.security._replace(seccomp="filter", no_new_privs=True, read_only_rootfs=True)
 
     assert drifted(web, wanted, security=confined) == []
-    assert drifted(web, wanted, security=replace(confined, **changes)) == [expected]
+    assert drifted(web, wanted, security=confined._replace(**changes)) == [expected]
 
 
 def test_a_namespace_that_is_not_as_asked_drifts(web: Container):
     """Asked for the host's and got its own, or the reverse; a joined one is not compared."""
     modes = (("pid", "host"), ("net", "private"), ("ipc", "container:abc"), ("uts", "joined"))
-    wanted = replace(web.declared, namespaces=modes)
+    wanted = web.declared._replace(namespaces=modes)
 
     assert drifted(web, wanted) == [("namespaces.pid", "host", "private")]
 
 
 def test_root_where_another_user_was_asked_for_drifts(web: Container):
     """A process may become another user than it was started as, but not root."""
-    wanted = replace(web.declared, uid=1000)
+    wanted = web.declared._replace(uid=1000)
 
     assert drifted(web, wanted, init_uid=0) == [("init.uid", 1000, 0)]
     assert drifted(web, wanted, init_uid=999) == []

@@ -168,7 +168,7 @@ def test_a_container_that_restarts_is_not_throttled_because_its_counter_is_anoth
 
 def hostile(snapshot: Snapshot) -> Snapshot:
     """Who may choose a name has chosen one."""
-    said = {key: replace(one, name=HOSTILE, image=HOSTILE) for key, one in snapshot.declarations.items()}
+    said = {key: one._replace(name=HOSTILE, image=HOSTILE) for key, one in snapshot.declarations.items()}
     renamed = processes(lambda one: one._replace(comm=HOSTILE_BYTES))(snapshot)
     return replace(renamed, declarations=said, host=replace(snapshot.host, hostname=HOSTILE))
 

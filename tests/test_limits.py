@@ -463,7 +463,7 @@ def test_what_is_counted_is_never_negative(files: dict[str, object]) -> None:
 @pytest.mark.parametrize("chain", [Chain(), Chain(own=(None,)), raw({})], ids=["no hierarchy", "no cgroup", "no files"])
 def test_what_was_not_counted_is_unknown(chain: Chain) -> None:
     """Missing is never zero."""
-    expected = dict.fromkeys(Usage.__dataclass_fields__)
+    expected = dict.fromkeys(Usage._fields)
     found = limits.usage(chain, chain, chain, chain)
     assert expected == {name: getattr(found, name) for name in expected}
 

@@ -307,14 +307,13 @@ def limited(value: Any) -> Container:
     memory = {name: Bound(value=value, imposed_by=None) for name in ("max", "swap_max", "reservation", "high")}
     return dataclasses.replace(
         usual,
-        limits=dataclasses.replace(
-            usual.limits,
-            cpu=dataclasses.replace(usual.limits.cpu, shares=number, weight=number),
+        limits=usual.limits._replace(
+            cpu=usual.limits.cpu._replace(shares=number, weight=number),
             effective_cpu=EffectiveCpu(cores=cores and float(cores), cpuset=None, imposed_by=None),
             effective_memory=EffectiveMemory(**memory),
             effective_pids=Bound(value=value, imposed_by=None),
         ),
-        usage=Usage(**{**{f.name: number for f in dataclasses.fields(Usage)}, "pressure": None}),
+        usage=Usage(**{**dict.fromkeys(Usage._fields, number), "pressure": None}),
     )
 
 
@@ -336,9 +335,9 @@ def test_no_limit_is_infinite_unknown_is_no_sample_and_zero_is_zero():
 def test_pressure_and_drift_are_what_the_document_says():
     """A resource without a "full" line has no stalled time; a field that is as asked has no sample."""
     usual = a_container()
-    usage = dataclasses.replace(usual.usage, pressure=PRESSURE)
+    usage = usual.usage._replace(pressure=PRESSURE)
     cpus = EffectiveCpu(cores=1.5, cpuset=(0, 1, 5), imposed_by=None)
-    limits = dataclasses.replace(usual.limits, effective_cpu=cpus)
+    limits = usual.limits._replace(effective_cpu=cpus)
     found = check_against_the_document(
         with_containers(
             dataclasses.replace(usual, usage=usage, drift=DRIFT, limits=limits),

@@ -288,7 +288,7 @@ def test_events_without_a_format_are_for_people(lived: str):
 
 def test_hostile_names_are_harmless_in_history_and_events(tmp_path: Path):
     def named(snapshot: Snapshot) -> Snapshot:
-        said = {key: replace(one, name=HOSTILE, image=HOSTILE) for key, one in snapshot.declarations.items()}
+        said = {key: one._replace(name=HOSTILE, image=HOSTILE) for key, one in snapshot.declarations.items()}
         return replace(processes(lambda one: one._replace(comm=b"\x1b[2J\xff\n"))(snapshot), declarations=said)
 
     store = str(recording(tmp_path / "store", [named(look) for look in life()]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ STORAGE = "/var/lib/containers/storage"
 
 def told(declared: Declaration | None) -> Declaration | None:
     """A declaration without what was asked for, which has tests of its own."""
-    return None if declared is None else replace(declared, wanted=None)
+    return None if declared is None else declared._replace(wanted=None)
 
 
 class Files:

@@ -106,7 +106,7 @@ def test_a_refused_label_is_not_the_absence_of_a_security_module() -> None:
 def test_nothing_is_known_of_a_process_that_could_not_be_read() -> None:
     """Every fact is None, and no verdict is made up."""
     found = security.security(None, None, everything=None, host_user_namespace=None)
-    facts = {name: getattr(found, name) for name in security.Security.__dataclass_fields__}
+    facts = {name: getattr(found, name) for name in security.Security._fields}
     assert facts == {**dict.fromkeys(facts), "privileged_why": ()}
 
 
@@ -191,7 +191,7 @@ def test_added_and_dropped_are_told_against_the_engines_default() -> None:
 def test_capabilities_of_an_unread_init_are_unknown() -> None:
     """Other members are no outliers of something unknown."""
     found = security.capabilities(process(10, None), [process(11, status())], default=MOBY_DEFAULT, full=ALL)
-    facts = {name: getattr(found, name) for name in security.Capabilities.__dataclass_fields__}
+    facts = {name: getattr(found, name) for name in security.Capabilities._fields}
     assert facts == {**dict.fromkeys(facts), "outliers": ()}
 
 

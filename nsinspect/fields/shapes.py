@@ -40,7 +40,7 @@ def mounts(container: Container) -> list[dict[str, object]] | None:
     """What of the host it sees, and its secrets."""
     if container.mount_table is None:
         return None
-    return [asdict(one) for one in visible(container.mount_table, container.host_mounts)]
+    return [one._asdict() for one in visible(container.mount_table, container.host_mounts)]
 
 
 def outlier(one: Outlier) -> dict[str, object]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from nsinspect.capabilities import MOBY_DEFAULT
 from nsinspect.declarations import Claim, Declaration, rfc3339, text_or_none
@@ -65,7 +64,7 @@ def declaration(files: StateFiles, traces: Traces) -> Declaration | None:
         space = folder.rpartition("/")[2]
         created_at = rfc3339(_runc_state(files, space, traces.id).get("created"))
         said = oci.from_cri(oci.annotations_of(spec), path, runtime=NAME, created_at=created_at)
-        return replace(said, wanted=wanted.from_oci(spec))
+        return said._replace(wanted=wanted.from_oci(spec))
 
     return oci.first_of(_folders(files, traces), look)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from nsinspect.capabilities import mask_of
 from nsinspect.declarations import Claim, Declaration, Pod, labels_or_none, rfc3339, text_or_none
@@ -54,7 +53,7 @@ def declaration(files: StateFiles, traces: Traces) -> Declaration | None:
         said = oci.annotations_of(spec or {})
         if spec is None or not any(key.startswith(_ANNOTATION) for key in said):
             return None
-        return replace(_from_annotations(said, path), wanted=wanted.from_oci(spec))
+        return _from_annotations(said, path)._replace(wanted=wanted.from_oci(spec))
 
     return oci.first_of(oci.storage_folders(files, traces, _USUAL), look)
 

@@ -7,7 +7,6 @@ State: containerd's, with nerdctl's labels among the annotations; see nerdctl's 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from nsinspect.capabilities import MOBY_DEFAULT
 from nsinspect.declarations import Claim, Declaration
@@ -40,4 +39,4 @@ def claims(files: StateFiles) -> Iterable[Claim]:
 def declaration(files: StateFiles, traces: Traces) -> Declaration | None:
     """What containerd's files say, with nerdctl's name and labels."""
     found = containerd.declaration(files, traces)
-    return None if found is None else replace(found, runtime=NAME)
+    return None if found is None else found._replace(runtime=NAME)

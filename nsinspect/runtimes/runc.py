@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from nsinspect.capabilities import mask_of
 from nsinspect.declarations import Claim, Declaration, rfc3339
@@ -116,7 +115,7 @@ def told(
     asked_for = wanted.from_oci(spec) if spec else None
     if oci.is_cri(annotations):
         said = oci.from_cri(annotations, path, runtime="containerd", created_at=created_at)
-        return replace(said, wanted=asked_for)
+        return said._replace(wanted=asked_for)
     labels = tuple(sorted(annotations.items()))
     runtime = path.split("/")[-3]
     return Declaration(source=path, runtime=runtime, labels=labels, created_at=created_at, wanted=asked_for)
