@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 import zstandard
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from nsinspect import bundle
 from nsinspect.bundle import Archive, BundleError, Folder
 from nsinspect.cli import cli
 from nsinspect.verify import verify
 from tests.looks import HOSTS, take
+from tests.runner import runner
 
 HOST = HOSTS / "podman-v2"
 HERE = Path(__file__).parent
@@ -36,7 +37,7 @@ NAMES = ("a/b/plain", "a/new\nline", "a/re\rturn", "a/back\\slash", "a/\udcff\ud
 
 def run(*arguments: str) -> Result:
     """The program, in this process."""
-    return CliRunner().invoke(cli, arguments, prog_name="nsinspect")
+    return runner().invoke(cli, arguments, prog_name="nsinspect")
 
 
 def in_one_line(answer: Result, code: int = 6) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from nsinspect import bundle, capture, codec, kernfs, lastly
 from nsinspect.cli import cli, evidence
@@ -29,6 +29,7 @@ from nsinspect.kernfs import Roots
 from nsinspect.snapshot import Process
 from nsinspect.verify import verify
 from tests.looks import HOSTS, NAMES, SURROGATES, look, quiet, request, rich, take
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 SECRET = "correct-horse-battery-staple"
@@ -37,7 +38,7 @@ NAMES_OF = {"docker-hybrid": ("web", "sidecar"), "podman-v1": ("web", "priv"), "
 
 def run(*arguments: str) -> Result:
     """The program, in this process."""
-    return CliRunner().invoke(cli, arguments, prog_name="nsinspect")
+    return runner().invoke(cli, arguments, prog_name="nsinspect")
 
 
 def answers(root: Path | str, host: str) -> dict[str, tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from nsinspect.capabilities import mask_of
 from nsinspect.cgroupfs import Cgroup, CpuMax
@@ -26,6 +26,7 @@ from nsinspect.snapshot import Process, Snapshot, Thread
 from nsinspect.views import changes as view
 from nsinspect.views import document
 from tests.looks import HOSTILE, HOSTS, NAMES, SURROGATES, look, process_of, rich, take
+from tests.runner import runner
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "nsinspect/schema.json").read_text())
 MIB = 1 << 20
@@ -690,7 +691,7 @@ def test_every_kind_has_words():
 
 def run(*arguments: str) -> Result:
     """The program, in this process."""
-    return CliRunner().invoke(cli, arguments, prog_name="nsinspect", catch_exceptions=False)
+    return runner().invoke(cli, arguments, prog_name="nsinspect", catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from nsinspect import kernfs, netns, nsfs, sockets, tasks
 from nsinspect.cli import cli
@@ -28,6 +27,7 @@ from nsinspect.networks import Listening, Net, network_of, networks
 from nsinspect.procnet import Interface, Link, Links, Listener, Network
 from nsinspect.snapshot import Process, Snapshot
 from nsinspect.views import document, netlist, page
+from tests.runner import runner
 from tests.test_procnet import DEV, HEADING_4, LISTENS, LO
 
 HERE = Path(__file__).parent
@@ -612,7 +612,7 @@ def test_no_netlink_is_asked_of_another_root(roots: Roots, monkeypatch: pytest.M
 
 
 def test_net_of_a_copy_tells_what_files_tell(roots: Roots):
-    done = CliRunner().invoke(cli, ["--root", roots.root, "net"], catch_exceptions=False)
+    done = runner().invoke(cli, ["--root", roots.root, "net"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0] == f"net {HOST} · the host's"

@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from nsinspect import nsfs, tasks
 from nsinspect.capabilities import OLDEST_FULL_SET, mask_of
@@ -20,6 +19,7 @@ from nsinspect.model import build
 from nsinspect.powers import Power, having, powers
 from nsinspect.snapshot import Snapshot, Thread
 from nsinspect.views import capslist
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 ROOT = str(HERE / "fixtures/hosts/docker-hybrid")
@@ -67,7 +67,7 @@ def table(snapshot: Snapshot) -> str:
 
 def caps(*arguments: str) -> list[dict[str, object]]:
     """What the command says in JSON."""
-    done = CliRunner().invoke(cli, ["--root", ROOT, "caps", *arguments, "--json"], catch_exceptions=False)
+    done = runner().invoke(cli, ["--root", ROOT, "caps", *arguments, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     found: list[dict[str, object]] = json.loads(done.stdout)["tasks"]
     return found
@@ -133,7 +133,7 @@ def test_having_asks_for_every_capability_and_counts_what_can_be_raised(snapshot
 
 
 def test_the_table_says_what_init_got_beside_the_default_and_who_is_unlike_it():
-    done = CliRunner().invoke(cli, ["--root", ROOT, "caps"], catch_exceptions=False)
+    done = runner().invoke(cli, ["--root", ROOT, "caps"], catch_exceptions=False)
     assert "web · docker · docker's default, + NET_ADMIN, - SETPCAP" in done.stdout
     assert "sidecar · docker · docker's default\n" in done.stdout
     assert "none" in done.stdout
@@ -157,16 +157,16 @@ def test_has_finds_processes_of_the_host_too():
 
 
 def test_a_name_that_is_no_capability_is_refused():
-    done = CliRunner().invoke(cli, ["--root", ROOT, "caps", "--has", "root"])
+    done = runner().invoke(cli, ["--root", ROOT, "caps", "--has", "root"])
     assert done.exit_code == 2
-    assert "expected a capability name" in done.output
+    assert "expected a capability name" in done.stderr
 
 
 def test_one_container_is_asked_for_by_its_name():
     found = caps("web")
     assert {one["comm"] for one in found} == {"sleep"}
     assert len(found) == 2
-    done = CliRunner().invoke(cli, ["--root", ROOT, "caps", "nobody"])
+    done = runner().invoke(cli, ["--root", ROOT, "caps", "nobody"])
     assert done.exit_code == 3
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from nsinspect import cli as _commands
 from nsinspect.cli.common import cli
@@ -19,6 +19,7 @@ from nsinspect.record import Looker
 from nsinspect.snapshot import Snapshot
 from nsinspect.store import Recorder
 from tests.recorded import HOSTS, START, at, files, host, kept, pieces, processes, shards, small, used
+from tests.runner import runner
 
 assert _commands
 NAMES = tuple(sorted(path.name for path in HOSTS.iterdir()))
@@ -28,7 +29,7 @@ HOSTILE = "\x1b]0;owned\x07\n\u202e\x9b31m"
 
 def nsinspect(*arguments: str) -> Result:
     """Run the program in this process: what it wrote to each stream, and its exit code."""
-    result = CliRunner().invoke(cli, arguments)
+    result = runner().invoke(cli, arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -382,5 +383,5 @@ def test_a_recording_of_then_is_compared_with_a_capture(recorded: tuple[str, str
     assert (same.exit_code, "0 differences" in same.output) == (0, True), same.output
     assert nsinspect("diff", capture, f"{store}@{LATER}").exit_code == 0
     nothing = nsinspect("diff", "case-07", capture)
-    assert (nothing.exit_code, nothing.output.count("\n")) == (6, 1)
+    assert (nothing.exit_code, nothing.stderr.count("\n")) == (6, 1)
     assert "expected a capture" in nothing.output

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from nsinspect.bundle import LOG, MANIFEST, SNAPSHOT, SUMS, BundleError
 from nsinspect.cli import cli
 from nsinspect.verify import verify
 from tests.looks import HOSTILE, HOSTS, take
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 OURS = (SNAPSHOT, MANIFEST, LOG, SUMS)
@@ -26,7 +27,7 @@ CHANCE = random.Random(3)
 
 def run(*arguments: str) -> Result:
     """The program, in this process."""
-    return CliRunner().invoke(cli, arguments, prog_name="nsinspect")
+    return runner().invoke(cli, arguments, prog_name="nsinspect")
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
-from click.testing import CliRunner
 
 from nsinspect.cli import cli
 from tests.live.docker import Docker
 from tests.live.engines import hierarchies, members, until, until_settled
 from tests.live.uml import V2, Uml
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -189,7 +189,7 @@ def test_documents_of_a_capture_are_those_of_the_moment(host: Host, run: Run, tm
 
 def said_of(root: Path | str, *question: str) -> Document:
     """A document, asked in this process because there are fifty."""
-    answer = CliRunner().invoke(cli, ["--root", str(root), *question, "--json"], prog_name="nsinspect")
+    answer = runner().invoke(cli, ["--root", str(root), *question, "--json"], prog_name="nsinspect")
     assert answer.exit_code in (0, 1), answer.output
     found: Document = json.loads(answer.stdout)
     return found
