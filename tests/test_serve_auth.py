@@ -40,7 +40,7 @@ NOBODY = auth._NOBODY
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """The password nobody has costs what the others here cost."""
-    monkeypatch.setattr(auth, "_NOBODY", hashed(os.urandom(8)))
+    monkeypatch.setattr(auth, "_NOBODY", hashed(os.urandom(8).hex().encode()))
 
 
 def ask(*questions: tuple[dict[str, str], bytes | None], passwords: Passwords | None = None) -> list[bool]:
