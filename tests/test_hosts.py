@@ -9,7 +9,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from click.testing import CliRunner
 
 from nsinspect import kernfs
 from nsinspect.cli import cli
@@ -17,6 +16,7 @@ from nsinspect.collect import collect
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model, build
 from nsinspect.views import document, page, table
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 HOSTS = sorted(path.name for path in (HERE / "fixtures/hosts").iterdir())
@@ -120,7 +120,7 @@ def test_namespaces_shared_with_the_host_and_with_another_container():
 
 def ask(host: str, *words: str) -> dict[str, Any]:
     """The document of a command about a bundled host."""
-    result = CliRunner().invoke(cli, ["--root", str(HERE / "fixtures/hosts" / host), *words, "--json"])
+    result = runner().invoke(cli, ["--root", str(HERE / "fixtures/hosts" / host), *words, "--json"])
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.output)
     return found
