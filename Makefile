@@ -1,17 +1,22 @@
 # make run      set everything up; show this host's containers, or a bundled captured host where there are none
 # make test     set everything up; run the tests (with NSINSPECT_LIVE=1 also those on real engines and kernels)
+# make test-minimum, make test-newest    the fast tier with the oldest and the newest libraries that pyproject.toml allows
 # make check    formatting, lint, types
 # make generate write what is made from the program: schema, reference pages, README help, goldens
 # make matrix   boot the guests and write down which engine and which privilege was proved there (as root, some minutes)
 # make bench    the benchmarks (as root)
+# make lock     pin the newest of everything in requirements-dev.lock
+# make dist     the sdist, the wheel and its bill of materials, in dist
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+LOCK := requirements-dev.lock
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := tests/fixtures/hosts/docker-hybrid
 
-.PHONY: run test check generate matrix bench clean
+.PHONY: run test test-minimum test-newest check generate matrix bench lock dist clean
 
 run: $(READY)
 	@if $(BIN)/nsinspect list --json | grep -q '"init"'; then \
@@ -25,6 +30,15 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The bill of materials is of what is locked, which these are not.
+test-minimum: CHOICE := --resolution lowest-direct
+test-minimum: OLD_OR_NEW := 3.11
+test-newest: OLD_OR_NEW := $(PYTHON)
+test-minimum test-newest: test-%: $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(OLD_OR_NEW) $(VENV)-$*
+	$(BIN)/uv pip install --quiet --python $(VENV)-$* $(CHOICE) --editable . --group test
+	$(VENV)-$*/bin/python -m pytest --ignore tests/test_dist.py $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -45,17 +59,29 @@ bench: $(READY)
 	$(BIN)/python benchmarks/scrape.py
 	$(BIN)/python benchmarks/record.py
 
+# A pin without wheels for a Python and machine that the README speaks of is found here, not by whoever has these.
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+		--group dev --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml
+	@for python in 3.11 3.12 3.13 3.14; do for machine in x86_64 aarch64; do \
+		$(BIN)/uv pip install --quiet --dry-run --target $(VENV)/elsewhere --no-deps --require-hashes --only-binary :all: \
+			--python-version $$python --python-platform $$machine-manylinux_2_28 -r $(LOCK) || exit 1; \
+	done; done
+
+dist: $(READY)
+	$(BIN)/python tools/dist.py
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-minimum $(VENV)-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Debian and Ubuntu ship Python without what makes virtual environments; say what to install, or install it as root.
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq python3-venv; \
 		else echo "python3-venv is needed: sudo apt-get install python3-venv" >&2; exit 1; fi
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --require-hashes --only-binary :all: -r $(LOCK)
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
