@@ -384,4 +384,4 @@ def test_a_recording_of_then_is_compared_with_a_capture(recorded: tuple[str, str
     assert nsinspect("diff", capture, f"{store}@{LATER}").exit_code == 0
     nothing = nsinspect("diff", "case-07", capture)
     assert (nothing.exit_code, nothing.stderr.count("\n")) == (6, 1)
-    assert "expected a capture" in nothing.output
+    assert "expected a capture" in nothing.stderr
