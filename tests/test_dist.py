@@ -64,9 +64,8 @@ def test_an_sdist_a_wheel_and_a_bill_are_published(published: Path):
 def test_whoever_builds_the_sdist_again_has_the_same_bytes(published: Path, tmp_path: Path):
     """Elsewhere, later in the day, with another umask, language and order of hashes, and from what was published."""
     (sdist,) = published.glob("*.tar.gz")
-    with tarfile.open(sdist) as tar:
-        # Captured hosts have links that lead anywhere.
-        tar.extractall(tmp_path, filter="fully_trusted")
+    # Captured hosts have links that lead anywhere, which Pythons differ on: some refuse them, some cannot be asked.
+    subprocess.run(["tar", "-xf", str(sdist), "-C", str(tmp_path)], check=True)
     (unpacked,) = tmp_path.iterdir()
     for path in unpacked.rglob("*"):
         os.utime(path, (0, 0), follow_symlinks=False)
