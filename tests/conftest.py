@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
+
+# What is collected stays until the end: nobody need look through it for cycles meanwhile, and again and again after.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on there is garbage."""
+    gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_stays_is_looked_through_once() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

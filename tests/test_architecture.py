@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -230,14 +231,21 @@ MODULES = modules()
 EVERY_MODULE = pytest.mark.parametrize("name", MODULES, ids=lambda name: name or "nsinspect")
 
 
+@cache
 def tree_of(name: str) -> ast.Module:
     """A module's syntax."""
     return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
+@cache
+def nodes_of(name: str) -> list[ast.AST]:
+    """Everything in it."""
+    return list(ast.walk(tree_of(name)))
+
+
 def imports(name: str) -> Iterator[str]:
     """Every module that a module imports anywhere, in functions too, as a dotted name."""
-    for node in ast.walk(tree_of(name)):
+    for node in nodes_of(name):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -304,7 +312,7 @@ def test_only_a_few_modules_see_the_world(name: str) -> None:
 def openings(name: str) -> set[str]:
     """The ways in which a module opens or looks at files."""
     found = set()
-    for node in ast.walk(tree_of(name)):
+    for node in nodes_of(name):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
             found |= {f"os.{node.attr}"} if node.attr in OPENERS else set()
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
@@ -325,7 +333,7 @@ def test_only_two_modules_open_files(name: str) -> None:
 @EVERY_MODULE
 def test_nobody_prints(name: str) -> None:
     """Text leaves through the command line, where the exit code and the stream are decided."""
-    calls = (node.func for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call))
+    calls = (node.func for node in nodes_of(name) if isinstance(node, ast.Call))
     assert not [call.lineno for call in calls if isinstance(call, ast.Name) and call.id in {"print", "input", "eval"}]
 
 

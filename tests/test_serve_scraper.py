@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import shutil
 import threading
@@ -30,15 +29,6 @@ PARTS = ("processes", "state_files", "confinement", "cgroups", "model")
 # Of the contract's families those that only cgroups tell.
 OF_CGROUPS = ("cpu_", "cpuset_", "memory_", "pids", "pressure_")
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections() -> Iterator[None]:
-    """What other tests left in memory is not looked at in every scrape."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
