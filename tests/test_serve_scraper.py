@@ -80,6 +80,16 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object, str], S
         one.release()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, float], None]:
+    """Gives a part that will hang less of the time, so that it is not waited for so long, and all others enough."""
+
+    def give(part: str, share: float) -> None:
+        monkeypatch.setitem(scraping._SHARES, part, share)
+
+    return give
+
+
 def scraper(host: str | Path = "podman-v2") -> Scraper:
     return Scraper(Roots(root=str(HOSTS / host)))
 
@@ -127,11 +137,14 @@ def test_a_usual_scrape_is_whole():
     assert (scrape.vanished, scrape.truncated) == (0, 0)
 
 
-def test_state_files_that_hang_cost_names_and_nothing_else(stuck: Callable[[object, str], Stuck]):
+def test_state_files_that_hang_cost_names_and_nothing_else(
+    stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None]
+):
     """Their disk may be gone: within the deadline all else is there; no thread more waits for it at the next scrape;
     and when it is back so is everything."""
     one = scraper()
     whole = one.scrape(30)
+    impatient("state_files", 0.05)
     hanging = stuck(testimony, "claims")
     before = threading.active_count()
     first = one.scrape(2)
@@ -155,9 +168,12 @@ def test_state_files_that_hang_cost_names_and_nothing_else(stuck: Callable[[obje
     assert samples(third) == samples(whole)
 
 
-def test_declarations_that_hang_are_state_files_too(stuck: Callable[[object, str], Stuck]):
+def test_declarations_that_hang_are_state_files_too(
+    stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None]
+):
     """What is read after the containers are known is left behind just as well."""
     one = scraper()
+    impatient("state_files", 0.1)
     hanging = stuck(testimony, "declarations")
     scrapes = [one.scrape(2) for _ in range(2)]
 
@@ -167,7 +183,7 @@ def test_declarations_that_hang_are_state_files_too(stuck: Callable[[object, str
 
 
 def test_a_lender_is_not_hung_up_on_while_what_was_left_behind_waits_for_it(
-    stuck: Callable[[object, str], Stuck], monkeypatch: pytest.MonkeyPatch
+    stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None], monkeypatch: pytest.MonkeyPatch
 ):
     """Closed under the thread, its descriptor's number would be the next file's."""
     closed = []
@@ -181,6 +197,7 @@ def test_a_lender_is_not_hung_up_on_while_what_was_left_behind_waits_for_it(
 
     monkeypatch.setattr(scraping, "Borrower", Lender)
     one = Scraper(Roots(root=str(HOSTS / "podman-v2")), "somewhere")
+    impatient("state_files", 0.05)
     hanging = stuck(testimony, "claims")
     assert failed(one.scrape(2)) == {"state_files"}
     assert closed == []
@@ -197,12 +214,15 @@ def without_cgroups(whole: Samples) -> Samples:
     return {key: value for key, value in whole.items() if key not in of_cgroups(whole) and "drift" not in key[0]}
 
 
-def test_cgroups_that_hang_make_no_number_up(stuck: Callable[[object, str], Stuck]):
+def test_cgroups_that_hang_make_no_number_up(
+    stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None]
+):
     """What did not come is no sample; when it comes again so does everything."""
     one = scraper()
     whole = samples(one.scrape(30))
+    impatient("cgroups", 0.01)
     hanging = stuck(collecting.Collector, "cgroups")
-    scrape = one.scrape(1)
+    scrape = one.scrape(10)
 
     assert failed(scrape) >= {"cgroups"}
     assert samples(scrape) in ({}, without_cgroups(whole))
@@ -251,10 +271,11 @@ def test_processes_that_hang_leave_no_model_and_say_so(stuck: Callable[[object, 
     assert failed(one.scrape(30)) == set()
 
 
-def test_a_model_that_is_late_is_none(stuck: Callable[[object, str], Stuck]):
+def test_a_model_that_is_late_is_none(stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None]):
     """The parts before it went well."""
+    impatient("model", 0.01)
     stuck(scraping, "build")
-    scrape = scraper().scrape(1)
+    scrape = scraper().scrape(10)
 
     assert scrape.model is None
     assert "model" in failed(scrape)
@@ -339,7 +360,7 @@ def test_a_host_that_is_none_is_no_reason_to_raise(tmp_path: Path, caplog: pytes
 
 
 def test_what_is_left_behind_may_complain_while_others_count(
-    stuck: Callable[[object, str], Stuck], monkeypatch: pytest.MonkeyPatch
+    impatient: Callable[[str, float], None], monkeypatch: pytest.MonkeyPatch
 ):
     """A part that was given up comes back in the very moment when issues are gathered: nothing breaks."""
     collectors: list[collecting.Collector] = []
@@ -364,8 +385,9 @@ def test_what_is_left_behind_may_complain_while_others_count(
     monkeypatch.setattr(collecting.Collector, "closer_look", late)
     monkeypatch.setattr(hostfacts, "narrowed", lambda *_: [])
     monkeypatch.setattr(forgiving, "Issue", while_gathered)
+    impatient("confinement", 0.01)
     try:
-        scrape = scraper().scrape(1)
+        scrape = scraper().scrape(10)
     finally:
         left.set()
 
