@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ HERE = Path(__file__).parent
 HOSTS = sorted(path.name for path in (HERE / "fixtures/hosts").iterdir())
 
 
+@cache
 def model_of(host: str) -> Model:
     """The model of a bundled host."""
     return build(collect(Roots(root=str(HERE / "fixtures/hosts" / host))))
