@@ -6,6 +6,7 @@ import contextlib
 import gc
 import http.client
 import json
+import logging
 import os
 import queue
 import re
@@ -20,8 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from nsinspect.cli import cli
 from nsinspect.serve import daemon
 from nsinspect.serve.daemon import Flags
 from nsinspect.serve.notify import CannotServe
@@ -81,6 +84,24 @@ class Ended:
         self.result()
 
 
+class Here(Ended):
+    """The same in this process, and the log as it was: what a refusal looks like from outside, others show."""
+
+    def __init__(self, *arguments: str, root: Path = HOST) -> None:
+        log = logging.getLogger("nsinspect")
+        handlers, level, propagate = log.handlers[:], log.level, log.propagate
+        try:
+            found = CliRunner().invoke(cli, ["--root", str(root), "serve", *arguments])
+        finally:
+            log.handlers[:], log.propagate = handlers, propagate
+            log.setLevel(level)
+        assert isinstance(found.exception, SystemExit), found.exc_info
+        self._ended = found.exit_code, found.stdout, found.stderr
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
     """Exporters that cannot start, and one that has only one scrape to print."""
@@ -91,12 +112,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         found = {
             "in use": Ended(*command("--web.listen-address", "127.0.0.1:0", "--web.listen-address", address)),
-            "bad address": Ended(*command("--web.listen-address", "nonsense")),
-            "no socket": Ended(*command("--web.systemd-socket")),
-            "configuration": Ended(*command("--web.config.file", str(folder / "web.yml"))),
             "no host": Ended(*command(root=folder / "nothing")),
-            "no host for one": Ended(*command("--once", root=folder / "nothing")),
             "once": Ended(*command("--once")),
+            "bad address": Here("--web.listen-address", "nonsense"),
+            "no socket": Here("--web.systemd-socket"),
+            "configuration": Here("--web.config.file", str(folder / "web.yml")),
+            "no host for one": Here("--once", root=folder / "nothing"),
         }
         try:
             yield found
