@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +22,16 @@ def pytest_collection_finish() -> None:
 def _what_stays_is_looked_through_once() -> None:
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_compile_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where no bytecode may be written beside the sources, each of dozens of processes would compile all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode and os.environ.get("NSINSPECT_LIVE") != "1":
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
