@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from click.testing import CliRunner
 
 from nsinspect.cli import cli
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 HOSTS = HERE / "fixtures/hosts"
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 def run(*arguments: str) -> Answer:
     """The program in this process, where it is what it says that counts: a process of its own takes ten times as
     long.  Each exit code and stream is seen from outside somewhere, by :func:`nsinspect`."""
-    found = CliRunner().invoke(cli, arguments, prog_name="nsinspect")
+    found = runner().invoke(cli, arguments, prog_name="nsinspect")
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exc_info
     return Answer(found.exit_code, found.stdout_bytes, found.stderr_bytes)
 

@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from nsinspect.cli import cli
 from nsinspect.serve import daemon
 from nsinspect.serve.daemon import Flags
 from nsinspect.serve.notify import CannotServe
+from tests.runner import runner
 
 HERE = Path(__file__).parent
 HOST = HERE / "fixtures/hosts/docker-hybrid"
@@ -91,7 +91,7 @@ class Here(Ended):
         log = logging.getLogger("nsinspect")
         handlers, level, propagate = log.handlers[:], log.level, log.propagate
         try:
-            found = CliRunner().invoke(cli, ["--root", str(root), "serve", *arguments])
+            found = runner().invoke(cli, ["--root", str(root), "serve", *arguments])
         finally:
             log.handlers[:], log.propagate = handlers, propagate
             log.setLevel(level)

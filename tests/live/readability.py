@@ -22,10 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from click.testing import CliRunner
-
 from nsinspect import cli
 from tests.live.engines import Containerd, kill, make_bundle, until
+from tests.runner import runner
 
 BUNDLED = str(Path(__file__).parents[1] / "fixtures/hosts/docker-hybrid")
 NOBODY = 65534
@@ -364,7 +363,7 @@ def measured() -> dict[str, Any]:
     for name in ("nsinspect.netns", "nsinspect.users"):
         importlib.import_module(name)  # which a captured host does not need
     for words in commands("web").values():
-        CliRunner().invoke(cli.cli, ["--root", BUNDLED, *words, "--json"], catch_exceptions=False)
+        runner().invoke(cli.cli, ["--root", BUNDLED, *words, "--json"], catch_exceptions=False)
     with containers() as ids:
         answers = {name: ask(words) for name, words in commands(ids["root"]).items()}
     told: dict[str, Documents] = {one: {name: by[one] for name, by in answers.items()} for one in PRIVILEGES}
