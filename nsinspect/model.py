@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from nsinspect import issues as _issues
 from nsinspect import limits as _limits
 from nsinspect import security as _security
 from nsinspect.capabilities import all_of
-from nsinspect.cgroupfs import DEVICES, files_of
+from nsinspect.cgroupfs import DEVICES
 from nsinspect.declarations import Declaration, Pod, Wanted
 from nsinspect.drift import Drift, drift
 from nsinspect.grouping import Group, Grouping, group, own_cgroups
@@ -28,8 +29,7 @@ CLOCK_TICKS = 100
 """USER_HZ, the unit of ``starttime``: 100 on every architecture engines run on, so it holds for old evidence too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(NamedTuple):
     """The machine; ``cgroup`` is "v1", "v2" or "hybrid"."""
 
     hostname: str | None
@@ -41,8 +41,7 @@ class Host:
     cap_last_cap: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Init:
+class Init(NamedTuple):
     """The first process of a container.  ``ns_pid`` is its pid inside; ``started_at`` seconds since the epoch."""
 
     pid: int
@@ -54,8 +53,7 @@ class Init:
     comm: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Namespace:
+class Namespace(NamedTuple):
     """One namespace of init.  ``host``: whether it is the host's.  ``shared_with``: ids of containers that have it
     too, where it is not the host's."""
 
@@ -64,8 +62,7 @@ class Namespace:
     shared_with: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+class Container(NamedTuple):
     """Everything nsinspect says of one container; the contract's names.  What of the host is in its ``mount_table`` is
     for :mod:`nsinspect.mounts` to say."""
 
@@ -99,8 +96,7 @@ class Container:
     drift: tuple[Drift, ...] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(NamedTuple):
     """The host and its containers, by start of their inits."""
 
     captured_at: float
@@ -133,10 +129,10 @@ def _model(snapshot: Snapshot, grouping: Grouping, containers: tuple[Container, 
         host=_host(snapshot),
         containers=containers,
         issues=(
-            *_relevant(snapshot, containers),
-            *_spoofed(grouping),
+            *_issues.relevant(snapshot, (pid for one in containers for pid in one.pids)),
+            *_issues.spoofed(grouping),
             *_contradictions(containers),
-            *_not_offered(snapshot),
+            *_issues.not_offered(snapshot),
         ),
         vanished=snapshot.vanished,
     )
@@ -163,52 +159,14 @@ def issues_about(model: Model, container: Container) -> tuple[Issue, ...]:
     """The issues that bear on one container: about its processes or its cgroups, or about the host as a whole."""
     others = {other.id for other in model.containers if other.id != container.id}
     about_others = [issue for issue in model.issues if not issue.pids and any(other in issue.path for other in others)]
-    return issues_of((issue for issue in model.issues if issue not in about_others), container.pids)
+    return _issues.issues_of((issue for issue in model.issues if issue not in about_others), container.pids)
 
 
 def with_issues_of(model: Model, snapshot: Snapshot, pids: Iterable[int]) -> Model:
     """The model with what a closer look at ``pids`` complained of."""
     known = set(model.issues)
-    new = (issue for issue in _about(snapshot.issues, frozenset(pids)) if issue not in known)
-    return replace(model, issues=(*model.issues, *new))
-
-
-def issues_of(issues: Iterable[Issue], pids: Iterable[int]) -> tuple[Issue, ...]:
-    """The issues about any of ``pids``, and those about no process in particular."""
-    wanted = set(pids)
-    found = []
-    for issue in issues:
-        mine = tuple(pid for pid in issue.pids if pid in wanted)
-        if mine or not issue.pids:
-            found.append(issue._replace(pids=mine))
-    return tuple(found)
-
-
-def _relevant(snapshot: Snapshot, containers: tuple[Container, ...]) -> list[Issue]:
-    """The snapshot's issues, without those about processes that no answer here depends on.
-
-    What could not be read of a process of the host changes nothing, except PID 1 when the host's namespaces are
-    unknown for it.
-    """
-    matter = {pid for container in containers for pid in container.pids}
-    if None in snapshot.host.namespaces:
-        matter.add(1)
-    return _about(snapshot.issues, matter)
-
-
-def _about(issues: Iterable[Issue], matter: Collection[int]) -> list[Issue]:
-    found = []
-    for issue in issues:
-        pids = tuple(pid for pid in issue.pids if pid in matter or issue.path.endswith(("/cgroup", "/stat")))
-        if pids or not issue.pids:
-            found.append(issue._replace(pids=pids))
-    return found
-
-
-def _spoofed(grouping: Grouping) -> list[Issue]:
-    """Cgroups inside a container that are named like one of an engine, and hold nothing but the container's own."""
-    detail = "named like a container, inside one: its processes stay those of the container around it"
-    return [Issue("spoofed", os.fsdecode(path), detail, pids) for path, pids in grouping.spoofed]
+    new = (issue for issue in _issues.about(snapshot.issues, frozenset(pids)) if issue not in known)
+    return model._replace(issues=(*model.issues, *new))
 
 
 def _contradictions(containers: Iterable[Container]) -> list[Issue]:
@@ -430,18 +388,3 @@ def _namespaces(
         others = () if host else tuple(other for other in sharing[kind, inode] if other != one.match.id)
         found[kind] = Namespace(inode=inode, host=host, shared_with=others)
     return found
-
-
-def _not_offered(snapshot: Snapshot) -> list[Issue]:
-    """Files that no container has, so that a ``null`` is explained once and not for each container."""
-    issues = []
-    for index, hierarchy in enumerate(snapshot.hierarchies):
-        files = files_of(hierarchy, usage=True)
-        if not files:
-            continue
-        mine = [cgroup for (at, path), cgroup in snapshot.cgroups.items() if at == index and path != b"/"]
-        for file in files if mine else ():
-            if not any(file in cgroup.files or file in cgroup.unknown for cgroup in mine):
-                path = f"{hierarchy.point}/*/{file}"
-                issues.append(Issue("not_offered", path, "no container's cgroup that was looked at has this file"))
-    return issues

@@ -7,7 +7,6 @@ start (:mod:`nsinspect.procconn`) told of it, and those may be lost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from nsinspect.changes import Change
@@ -52,13 +51,13 @@ class Looker:
         """The same with the names of before: an engine removes its files before the last process is gone."""
         containers = tuple(self._as_known(one) for one in model.containers)
         self._known = {one.id: one for one in containers}
-        return replace(model, containers=containers)
+        return model._replace(containers=containers)
 
     def _as_known(self, one: Container) -> Container:
         known = self._known.get(one.id)
         if one.name is not None or known is None or known.init.pid != one.init.pid:
             return one
-        return replace(one, name=known.name, image=known.image, labels=known.labels, pod=known.pod)
+        return one._replace(name=known.name, image=known.image, labels=known.labels, pod=known.pod)
 
     def _noticed(self, before: Side, after: Side) -> list[Change]:
         if self._connector is None:

@@ -139,7 +139,5 @@ def test_a_prefix_of_several_ids_is_ambiguous(model: Model) -> None:
 def build_with_twin(model: Model) -> Model:
     """The same host with one more container whose id begins alike."""
     web = find(model, "web")
-    fields = {name: getattr(web, name) for name in type(web).__dataclass_fields__}
-    twin = type(web)(**{**fields, "id": "abcd" + "9" * 60, "name": "twin"})
-    whole = {name: getattr(model, name) for name in Model.__dataclass_fields__}
-    return Model(**{**whole, "containers": (*model.containers, twin)})
+    twin = web._replace(id="abcd" + "9" * 60, name="twin")
+    return model._replace(containers=(*model.containers, twin))

@@ -199,11 +199,11 @@ def scrape_of(model: Model | None, **other: Any) -> Scrape:
 
 
 def with_containers(*containers: Container) -> Model:
-    return dataclasses.replace(model_of("podman-v2"), containers=containers)
+    return model_of("podman-v2")._replace(containers=containers)
 
 
 def a_container(**other: Any) -> Container:
-    return dataclasses.replace(model_of("podman-v2").containers[0], **other)
+    return model_of("podman-v2").containers[0]._replace(**other)
 
 
 def text_of(model: Model | None, *, openmetrics: bool = False, room: Room = PLENTY) -> str:
@@ -305,8 +305,7 @@ def limited(value: Any) -> Container:
     cores = None if value == "max" else value
     number = None if value == "max" else value
     memory = {name: Bound(value=value, imposed_by=None) for name in ("max", "swap_max", "reservation", "high")}
-    return dataclasses.replace(
-        usual,
+    return usual._replace(
         limits=usual.limits._replace(
             cpu=usual.limits.cpu._replace(shares=number, weight=number),
             effective_cpu=EffectiveCpu(cores=cores and float(cores), cpuset=None, imposed_by=None),
@@ -340,7 +339,7 @@ def test_pressure_and_drift_are_what_the_document_says():
     limits = usual.limits._replace(effective_cpu=cpus)
     found = check_against_the_document(
         with_containers(
-            dataclasses.replace(usual, usage=usage, drift=DRIFT, limits=limits),
+            usual._replace(usage=usage, drift=DRIFT, limits=limits),
             a_container(id="without", drift=()),
             a_container(id="unknown", drift=None),
         )
@@ -542,8 +541,8 @@ def usual_lengths() -> tuple[int, int]:
 def check_parses_back(name: str, image: str, path: bytes, comm: bytes) -> None:
     pod = Pod(uid=None, name=image, namespace=name, qos=None, container=image)
     usual = a_container()
-    init = dataclasses.replace(usual.init, comm=comm)
-    model = with_containers(dataclasses.replace(usual, name=name, image=image, cgroup_path=path, pod=pod, init=init))
+    init = usual.init._replace(comm=comm)
+    model = with_containers(usual._replace(name=name, image=image, cgroup_path=path, pod=pod, init=init))
     found = both_ways(model)
     labels = labels_of(found)
 
@@ -582,7 +581,7 @@ def crowd() -> tuple[Model, list[str]]:
     ids = ("h1", "n1", "h2", "n2", "h3", "n3")
     containers = [a_container(id=one, parent="h1" if one[0] == "n" else None) for one in ids]
     # Of different sizes.
-    containers[2] = dataclasses.replace(model_of("docker-hybrid").containers[0], id="h2")
+    containers[2] = model_of("docker-hybrid").containers[0]._replace(id="h2")
     return with_containers(*containers), ["h1", "h2", "h3", "n1", "n2", "n3"]
 
 
@@ -621,7 +620,7 @@ def test_nobody_inside_a_container_can_displace_another():
     room = Room(containers=4)
     before = about_containers(samples_in(text_of(model, room=room)))
     others = [a_container(id="h2", parent="h1"), *(a_container(id=f"x{n}", parent="h1") for n in range(50))]
-    later = dataclasses.replace(model, containers=(*model.containers, *others))
+    later = model._replace(containers=(*model.containers, *others))
 
     assert ids_in(before) == order[:4]
     assert about_containers(samples_in(text_of(later, room=room))) == before
@@ -667,6 +666,6 @@ def test_a_container_whose_cgroup_is_unknown_has_no_cpu_limit():
     claim = Claim(runtime="podman", id="e" * 64, source="/a/file", cgroup=None, pid=init)
     model = build(dataclasses.replace(snapshot, processes=processes, claims=(claim,)))
     (container,) = [one for one in model.containers if one.id == claim.id]
-    found = about_containers(both_ways(dataclasses.replace(model, containers=(container,))))
+    found = about_containers(both_ways(model._replace(containers=(container,))))
 
     assert not names_in(found) & OF_CGROUPS

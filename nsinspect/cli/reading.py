@@ -133,8 +133,8 @@ def drift_command(roots: Roots, container: str | None, as_json: bool, strict: bo
 @click.pass_obj
 def pid_command(roots: Roots, pids: tuple[int, ...], as_json: bool, strict: bool) -> None:
     """Show which container, pod and namespaces a process belongs to, and how we know.  Exits 3 when one is gone."""
+    from nsinspect.issues import issues_of
     from nsinspect.locate import locate
-    from nsinspect.model import issues_of
 
     looked = Looked(roots, isolates=True, limits=False, confinement=False)
     model = looked.model
