@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nsinspect.errors import Malformed
+from nsinspect.procfs import LARGEST
 
 TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 """All eight, in the order of :class:`Namespaces`.  ``time`` exists since Linux 5.6, ``cgroup`` since 4.6."""
@@ -59,7 +60,8 @@ def parse_named_link(link: bytes) -> tuple[str, int] | None:
     name = kind.decode("ascii", "replace")
     if not bracket or name not in TYPES or not rest.endswith(b"]") or not rest[:-1].isdigit() or len(rest) > 21:
         return None
-    return name, int(rest[:-1])
+    inode = int(rest[:-1])
+    return (name, inode) if inode <= LARGEST else None
 
 
 def parse_link(link: bytes) -> int:
@@ -67,4 +69,7 @@ def parse_link(link: bytes) -> int:
     _, bracket, rest = link.partition(b":[")
     if not bracket or not rest.endswith(b"]") or not rest[:-1].isdigit() or len(rest) > 21:
         raise Malformed(link, "type:[inode]")
-    return int(rest[:-1])
+    inode = int(rest[:-1])
+    if inode > LARGEST:
+        raise Malformed(link, "type:[inode]")
+    return inode

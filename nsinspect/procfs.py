@@ -160,7 +160,10 @@ _NUMBERS = re.compile(rb"\s*\d{1,20}(?:\s+\d{1,20})*\s*")
 def _numbers(text: bytes) -> tuple[int, ...]:
     if not _NUMBERS.fullmatch(text):
         raise Malformed(text, "numbers in a status line")
-    return tuple(map(int, text.split()))
+    numbers = tuple(map(int, text.split()))
+    if max(numbers) > LARGEST:
+        raise Malformed(text, "numbers in a status line")
+    return numbers
 
 
 def _ids(text: bytes) -> Ids:

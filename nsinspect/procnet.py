@@ -87,11 +87,15 @@ def parse_sockets(data: bytes, protocol: str) -> tuple[Listener, ...]:
     if len(found) != lines or (data and not data.endswith(b"\n")):
         broken = next((line for line in data.split(b"\n")[1:] if not _SOCKET.fullmatch(line)), data)
         raise Malformed(broken, "number: local:port remote:port state ... inode")
-    return tuple(
+    listeners = tuple(
         Listener(protocol, _address(address), int(port, 16), int(inode))
         for address, port, state, inode in found
         if state == _WAITING[protocol]
     )
+    for one in listeners:
+        if one.inode > LARGEST:
+            raise Malformed(b"%d" % one.inode, "an inode of 64 bits")
+    return listeners
 
 
 _IN_USE = re.compile(rb"^(TCP6?|UDP6?): inuse ([0-9]{1,18})(?: .*)?$", re.MULTILINE)
@@ -150,5 +154,6 @@ def parse_socket_link(link: bytes) -> int | None:
     """The inode in a descriptor's link, ``socket:[12345]``; ``None`` where it is none of a socket."""
     number = link[8:-1]
     if link.startswith(b"socket:[") and link.endswith(b"]") and number.isdigit() and len(number) < 21:
-        return int(number)
+        inode = int(number)
+        return inode if inode <= LARGEST else None
     return None

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernfs": {"errors"},
     "procfs": {"errors"},
     "procnet": {"errors", "procfs"},
-    "namespaces": {"errors"},
+    "namespaces": {"errors", "procfs"},
     "capabilities": set(),
     "declarations": {"cgroupfs"},
     "shares": set(),

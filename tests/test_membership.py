@@ -155,6 +155,8 @@ def test_hostile_names_do_not_reach_the_terminal():
         (b"pipe:[12]", None),
         (b"socket:[12]", None),
         (b"anon_inode:[eventfd]", None),
+        (b"net:[18446744073709551615]", ("net", (1 << 64) - 1)),
+        (b"net:[18446744073709551616]", None),
         (b"net:[]", None),
         (b"net:[-1]", None),
         (b"net:[12", None),

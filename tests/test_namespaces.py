@@ -29,6 +29,7 @@ def test_a_link_gives_its_inode(link: bytes, expected: int) -> None:
     "link",
     [
         b"net:[" + b"9" * 5000 + b"]",
+        b"net:[18446744073709551616]",
         b"",
         b"net:",
         b"net:[]",

@@ -155,6 +155,12 @@ def test_the_largest_numbers_there_are() -> None:
     assert (found.port, found.inode) == (65535, 18446744073709551615)
 
 
+def test_an_inode_of_more_than_64_bits_is_malformed() -> None:
+    """No kernel has one, and no recording could be read again with it."""
+    with pytest.raises(Malformed, match="64 bits"):
+        procnet.parse_sockets(HEADING_4 + line_of(inode=b"18446744073709551616"), "tcp")
+
+
 @FUZZ
 @given(st.lists(st.tuples(st.ip_addresses(), st.integers(0, 65535), st.integers(0, 2**64 - 1)), max_size=5))
 def test_generated_sockets_come_back(rows: list[tuple[object, int, int]]) -> None:
@@ -275,13 +281,15 @@ def test_a_broken_line_of_an_interface_is_malformed(data: bytes) -> None:
     [
         (b"socket:[12345]", 12345),
         (b"socket:[0]", 0),
-        (b"socket:[" + b"9" * 20 + b"]", int("9" * 20)),
+        (b"socket:[" + b"9" * 20 + b"]", None),
         (b"socket:[" + b"9" * 21 + b"]", None),
         (b"socket:[]", None),
         (b"socket:[-1]", None),
         (b"socket:[1_0]", None),
         (b"socket:[ 1]", None),
         (b"socket:[\xb2]", None),
+        (b"socket:[18446744073709551615]", (1 << 64) - 1),
+        (b"socket:[18446744073709551616]", None),
         (b"socket:[12345", None),
         (b"socket:12345]", None),
         (b"socket:[12345] (deleted)", None),
