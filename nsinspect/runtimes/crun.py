@@ -67,7 +67,7 @@ def _claim(files: StateFiles, path: str) -> Iterator[Claim]:
         raise
     if status is None:
         return
-    pid, start = oci.pid_or_none(status.get("pid")), oci.number(status.get("process-start-time"))
+    pid, start = oci.pid_or_none(status.get("pid")), oci.natural(status.get("process-start-time"))
     yield Claim(NAME, name, path, _cgroup(status), pid, start or None)
 
 

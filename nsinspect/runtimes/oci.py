@@ -75,6 +75,12 @@ def number(value: object) -> int | None:
     return None
 
 
+def natural(value: object) -> int | None:
+    """An integer of a state file that counts something; ``None`` for anything else, those below zero included."""
+    found = number(value)
+    return found if found is not None and found >= 0 else None
+
+
 def names(prefix: str, *, bare: bool = False) -> re.Pattern[bytes]:
     """The cgroup names that ``slice:prefix:<id>`` leads to, for 64 hexadecimal digits: systemd's scope, with ``bare``
     also that name without its ending (the cgroupfs driver), and all of it as one component, where the kubelet writes

@@ -85,7 +85,7 @@ def claim(files: StateFiles, path: str, runtime: str, default: str) -> Iterator[
     cgroup = _cgroup(oci.texts(oci.section(state, "cgroup_paths")))
     # runc writes -1 before there is a process (runc PR 5257).
     pid = oci.pid_or_none(state.get("init_process_pid"))
-    start = oci.number(state.get("init_process_start"))
+    start = oci.natural(state.get("init_process_start"))
     yield Claim(runtime, path.split("/")[-2], path, cgroup, pid, start or None)
 
 

@@ -10,12 +10,13 @@ from nsinspect.capabilities import MOBY_DEFAULT, OLDEST_FULL_SET, mask_of
 from nsinspect.cgroupfs import CpuList, Limit, parse_cpu_list
 from nsinspect.declarations import Cores, Wanted
 from nsinspect.errors import Malformed
-from nsinspect.runtimes.oci import number, section
+from nsinspect.runtimes.oci import natural, number, section
 
 # The names of namespaces in an OCI bundle that are not those of /proc/<pid>/ns.
 _OCI_TYPES = {"network": "net", "mount": "mnt"}
 _TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 _DEFAULT_PERIOD = 100_000
+_MOST_CPUS = 1 << 16
 
 
 def from_oci(spec: dict[str, object]) -> Wanted:
@@ -28,7 +29,7 @@ def from_oci(spec: dict[str, object]) -> Wanted:
     unconfined = not seccomp or section(spec, "linux", "seccomp").get("defaultAction") == "SCMP_ACT_ALLOW"
     return Wanted(
         cores=_cores(number(cpu.get("quota")), number(cpu.get("period"))),
-        shares=number(cpu.get("shares")) or shares.DEFAULT,
+        shares=natural(cpu.get("shares")) or shares.DEFAULT,
         cpuset=_cpus(cpu.get("cpus")),
         memory_max=_limit(memory.get("limit")),
         swap_max=_swap(number(memory.get("limit")), number(memory.get("swap"))),
@@ -39,7 +40,7 @@ def from_oci(spec: dict[str, object]) -> Wanted:
         seccomp=not unconfined,
         no_new_privs=process.get("noNewPrivileges") is True,
         read_only_rootfs=section(spec, "root").get("readonly") is True,
-        uid=number(section(process, "user").get("uid")),
+        uid=natural(section(process, "user").get("uid")),
     )
 
 
@@ -55,7 +56,7 @@ def from_docker(host: dict[str, object], config: dict[str, object]) -> Wanted:
     )
     return Wanted(
         cores=_cores(quota, number(host.get("CpuPeriod")) or _DEFAULT_PERIOD),
-        shares=number(host.get("CpuShares")) or shares.DEFAULT,
+        shares=natural(host.get("CpuShares")) or shares.DEFAULT,
         cpuset=_cpus(host.get("CpusetCpus")),
         memory_max=_limit(memory),
         # Docker's own rule: without --memory-swap as much swap as memory.
@@ -72,10 +73,12 @@ def from_docker(host: dict[str, object], config: dict[str, object]) -> Wanted:
     )
 
 
-def _cores(quota: int | None, period: int | None) -> Cores:
+def _cores(quota: int | None, period: int | None) -> Cores | None:
+    """``None`` for what no kernel would take, a period below zero or more CPUs than there can be."""
     if not quota or quota < 0:
         return "max"
-    return quota / (period or _DEFAULT_PERIOD)
+    cores = quota / (period or _DEFAULT_PERIOD)
+    return cores if 0 < cores <= _MOST_CPUS else None
 
 
 def _limit(value: object) -> Limit:
