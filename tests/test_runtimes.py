@@ -731,6 +731,7 @@ def endless() -> bytes:
         pytest.param(b"SQLite format 3\0" + b"\xff" * 5000, id="a header and garbage"),
         pytest.param(libpod_database()[:5000], id="cut"),
         pytest.param(endless(), id="endless"),
+        pytest.param(libpod_database().replace(b"CREATE", b"CREA\xc4E"), id="a schema that is no text"),
     ],
 )
 def test_a_broken_database_is_malformed_and_costs_only_what_it_adds(content: bytes) -> None:

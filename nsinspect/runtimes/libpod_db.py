@@ -50,8 +50,8 @@ def container(data: bytes | None, path: str, wanted: str) -> Row | None:
             found = connection.execute(_QUERY, (wanted,)).fetchone()
         finally:
             connection.close()
-    # An empty file is a MemoryError to SQLite.
-    except (sqlite3.Error, MemoryError, OverflowError):
+    # An empty file is a MemoryError to SQLite, and its own complaint may quote what is no text.
+    except (sqlite3.Error, MemoryError, OverflowError, UnicodeDecodeError):
         raise Malformed.expecting("podman's database", path) from None
     if found is None:
         return None
