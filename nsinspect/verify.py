@@ -87,6 +87,8 @@ def _told(manifest: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Of files and of links: the sums by name."""
     entries = json.loads(manifest)["files"]
     files = {str(one["file"]): str(one["sha256"]) for one in entries if one["file"] is not None}
+    for name, digest in files.items():
+        sums_line(digest, os.fsencode(name))  # what can be none of its lines is no manifest's
     return files, {str(one["link"]): str(one["sha256"]) for one in entries if one["link"] is not None}
 
 

@@ -269,7 +269,7 @@ def test_a_manifest_that_is_none_is_named(whole: Path, manifest: bytes):
         (whole / MANIFEST).write_bytes(data)
 
 
-@pytest.mark.parametrize("odd", [None, 1, [], {}, "", "x", "../../etc/passwd", HOSTILE.decode("latin-1")])
+@pytest.mark.parametrize("odd", [None, 1, [], {}, "", "x", "../../etc/passwd", "\ud800", HOSTILE.decode("latin-1")])
 @pytest.mark.parametrize("key", ["file", "link", "sha256"])
 def test_a_manifest_that_says_anything_is_named(whole: Path, key: str, odd: object):
     """And it is never taken at its word without a look at the sums."""
