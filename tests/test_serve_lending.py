@@ -208,6 +208,18 @@ def test_a_lender_that_hangs_up_is_asked_again(tmp_path: Path, allowed: Path):
         borrower.close()
 
 
+@pytest.mark.parametrize("answer", [b"99999", b"9" * 16, b"-1", b"x"])
+def test_an_answer_that_is_no_error_of_any_kernel_is_not_lent(answer: bytes):
+    """Whoever is at that address."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        borrower = Borrower("")
+        borrower._connection = ours
+        theirs.send(answer)
+        with pytest.raises(PermissionError, match="not lent"):
+            borrower("/run/user")
+
+
 def test_a_reader_borrows_what_it_may_not_open_and_only_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "lent").write_text("lent")

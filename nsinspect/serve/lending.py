@@ -99,7 +99,7 @@ class Borrower:
             # recv_fds takes MSG_CMSG_CLOEXEC and does nothing with it.
             os.set_inheritable(fds[0], False)  # noqa: FBT003 - it takes no keyword
             return fds[0]
-        if not answer.isdigit():
+        if not answer.isdigit() or len(answer) > 4:  # no error has a larger number
             self.close()
             raise PermissionError(errno.EACCES, "not lent: the lender has hung up", path)
         raise OSError(int(answer), os.strerror(int(answer)), path)
