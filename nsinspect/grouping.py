@@ -59,14 +59,22 @@ def group(
     live = _live(claims, processes)
     chains = _chains(processes, live)
     members: defaultdict[Match, list[Process]] = defaultdict(list)
+    direct: defaultdict[Match, list[Process]] = defaultdict(list)
     outer: dict[Match, Match] = {}
     for process in processes:
         chain = chains[id(process.cgroup)]
         for match in chain:
             members[match].append(process)
+        if chain:
+            direct[chain[-1]].append(process)
         if len(chain) > 1:
             outer.update(zip(chain[1:], chain, strict=False))
-    spoofed = {match for match, around in outer.items() if not _lives_apart(members[match], members[around])}
+    # Of each those in no other: its init may be in the host's pid namespace, and PID 1 of one inside would pass for it.
+    spoofed = {
+        match
+        for match, around in outer.items()
+        if not _lives_apart(direct[match] or members[match], direct[around] or members[around])
+    }
     own: defaultdict[Match, list[Process]] = defaultdict(list)
     for process in processes:
         genuine = [match for match in chains[id(process.cgroup)] if match not in spoofed]

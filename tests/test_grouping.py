@@ -202,3 +202,20 @@ def test_the_limits_of_a_podman_container_may_be_above_its_processes(below: str,
     scope = f"/machine.slice/libpod-{A}.scope"
     (one,) = group([process(10, scope + below, 10, 1)]).groups
     assert tuple((scope + level).encode() for level in levels) == own_cgroups(one, V2)[0]
+
+
+def test_a_container_inside_one_with_the_hosts_pids_is_one() -> None:
+    """``docker run --pid=host`` of Docker itself: PID 1 of what is inside is not the init of what is around it."""
+    outer, inner = f"/docker/{A}", f"/docker/{A}/docker/{B}"
+    around = UNKNOWN._replace(pid=1, mnt=2)
+    processes = [
+        process(10, outer, 10)._replace(namespaces=around),
+        process(20, inner, 20, 1)._replace(namespaces=UNKNOWN._replace(pid=3, mnt=4)),
+        process(30, f"{outer}/docker/{'c' * 64}", 30)._replace(namespaces=around),
+    ]
+    found = group(processes)
+    assert {one.match.id: (one.init.pid, [p.pid for p in one.own]) for one in found.groups} == {
+        A: (10, [10, 30]),
+        B: (20, [20]),
+    }
+    assert [pids for _, pids in found.spoofed] == [(30,)]
