@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from nsinspect.errors import NsinspectError
-from nsinspect.procfs import LARGEST, LATEST
+from nsinspect.procfs import LARGEST, LATEST, LONGEST_PATH
 from nsinspect.snapshot import VERSION, Process, Snapshot
 
 
@@ -66,6 +66,10 @@ def _possible(snapshot: Snapshot) -> Snapshot:
         (max(clocks) <= LATEST, "times"),
         (0 not in pids, "pids from 1 on"),
         (all(process.starttime <= LATEST * 100 for process in snapshot.processes), "start times"),
+        (
+            all(len(line.path) <= LONGEST_PATH for process in snapshot.processes for line in process.cgroup),
+            "paths that a kernel would print",
+        ),
         (bool(snapshot.hierarchies) and all(one.version in (1, 2) for one in snapshot.hierarchies), "hierarchies"),
         ((snapshot.host.cap_last_cap or 0) < 64, "a last capability below 64"),
     )

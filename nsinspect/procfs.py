@@ -21,6 +21,9 @@ LARGEST = (1 << 64) - 1
 LATEST = 1 << 36
 """Seconds that a clock can show, with room for a sum of two: the year 4147."""
 
+LONGEST_PATH = 4096 + len(" (deleted)")
+"""Bytes of a cgroup's path: no kernel prints more, and what is above one takes the square of that to write down."""
+
 # NamedTuples rather than frozen dataclasses: thousands are made in every scan, at a quarter of the cost.
 
 
@@ -188,7 +191,7 @@ def _flag(text: bytes) -> bool:
     return text == b"1"
 
 
-_CGROUP = re.compile(rb"^([0-9]{1,10}):([^:\n]*):(/[^\n]*)$", re.MULTILINE)
+_CGROUP = re.compile(rb"^([0-9]{1,10}):([^:\n]*):(/[^\n]{0,%d})$" % (LONGEST_PATH - 1), re.MULTILINE)
 
 
 def parse_cgroup(data: bytes) -> tuple[CgroupLine, ...]:

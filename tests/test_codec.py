@@ -324,6 +324,14 @@ def test_a_process_that_is_not_who_its_key_says_is_refused():
         codec.decode(state)
 
 
+def test_a_cgroup_deeper_than_any_is_refused():
+    """All that is above it, written down for each level, would fill memory."""
+    pid, process = next(iter(STATE["processes"].items()))
+    deep = [{**line, "path": "/a" * (1 << 17)} for line in process["cgroup"]]
+    with pytest.raises(NotASnapshot, match="paths"):
+        codec.decode({**STATE, "processes": {pid: {**process, "cgroup": deep}}})
+
+
 @pytest.mark.parametrize("field", ["captured_at", "boot_time", "uptime"])
 def test_what_is_no_number_is_no_time(field: str):
     """JSON has no such numbers; Python reads them all the same, and no clock shows them."""

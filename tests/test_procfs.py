@@ -197,6 +197,7 @@ ID = b"f" * 64
         pytest.param(b"0::/\xff\x1b[31m", CgroupLine(0, (), b"/\xff\x1b[31m"), id="path that is no UTF-8"),
         pytest.param(b"0::/x (deleted)", CgroupLine(0, (), b"/x (deleted)"), id="removed cgroup"),
         pytest.param(b"0::/../..", CgroupLine(0, (), b"/../.."), id="outside the reader's cgroup namespace"),
+        pytest.param(b"0::" + b"/a" * 2048, CgroupLine(0, (), b"/a" * 2048), id="the longest path"),
         pytest.param(b"0::/a b\tc", CgroupLine(0, (), b"/a b\tc"), id="path with blanks"),
     ],
 )
@@ -228,6 +229,7 @@ def test_a_last_cgroup_line_needs_no_newline() -> None:
         pytest.param(b"::/a", id="no hierarchy"),
         pytest.param(b"0::a", id="relative path"),
         pytest.param(b"0::", id="no path"),
+        pytest.param(b"0::" + b"/a" * 2054, id="path longer than any kernel prints"),
     ],
 )
 def test_a_broken_cgroup_line_is_malformed(line: bytes) -> None:
