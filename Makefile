@@ -7,16 +7,18 @@
 # make bench    the benchmarks (as root)
 # make lock     pin the newest of everything in requirements-dev.lock
 # make dist     the sdist, the wheel and its bill of materials, in dist
+# make fuzz     every reader of hostile bytes under atheris, FUZZ_SECONDS (20) each; see docs/fuzzing.md
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+FUZZ_READY := $(VENV)/ready-to-fuzz
 LOCK := requirements-dev.lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := tests/fixtures/hosts/docker-hybrid
 
-.PHONY: run test test-minimum test-newest check generate matrix bench lock dist clean
+.PHONY: run test test-minimum test-newest check generate matrix bench fuzz lock dist clean
 
 run: $(READY)
 	@if $(BIN)/nsinspect list --json | grep -q '"init"'; then \
@@ -71,8 +73,16 @@ lock: $(READY)
 dist: $(READY)
 	$(BIN)/python tools/dist.py
 
+fuzz: $(FUZZ_READY)
+	$(BIN)/python -m fuzz
+
 clean:
-	rm -rf $(VENV) $(VENV)-minimum $(VENV)-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-minimum $(VENV)-newest dist .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Apart, because atheris has no wheels for some of the machines that everything else is developed on.
+$(FUZZ_READY): $(READY)
+	$(PIP) --only-binary :all: --group fuzz
+	touch $@
 
 # Debian and Ubuntu ship Python without what makes virtual environments; say what to install, or install it as root.
 $(READY): pyproject.toml $(LOCK)

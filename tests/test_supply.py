@@ -130,7 +130,7 @@ def imported(*folders: str) -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
-    ours = {"nsinspect", "tests", *(path.stem for path in paths if path.parent.name in ("benchmarks", "tools"))}
+    ours = {"nsinspect", "tests", "fuzz", *(path.stem for path in paths if path.parent.name in ("benchmarks", "tools"))}
     return found - sys.stdlib_module_names - ours
 
 
@@ -142,6 +142,13 @@ def module(name: str) -> str:
 def test_the_program_imports_what_it_depends_on_and_nothing_else():
     """Both ways: a package of a distribution needs just what is declared."""
     assert imported("nsinspect") == {module(name) for name in PROJECT}
+
+
+def test_fuzzing_imports_what_its_group_has_besides():
+    """And nothing of the group is there for nothing."""
+    its = {canonicalize_name(Requirement(one).name) for one in group("fuzz")}
+    found = imported("fuzz")
+    assert its <= found <= {module(name) for name in PROJECT | DEV} | its
 
 
 def test_tests_and_tools_import_nothing_that_is_not_declared():
