@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from nsinspect.errors import NsinspectError
+from nsinspect.namespaces import TYPES
 from nsinspect.procfs import LARGEST, LATEST, LONGEST_PATH
 from nsinspect.snapshot import VERSION, Process, Snapshot
 
@@ -70,6 +71,7 @@ def _possible(snapshot: Snapshot) -> Snapshot:
             all(len(line.path) <= LONGEST_PATH for process in snapshot.processes for line in process.cgroup),
             "paths that a kernel would print",
         ),
+        (all(one.kind in TYPES for one in snapshot.lineage.holders), "types of namespaces"),
         (bool(snapshot.hierarchies) and all(one.version in (1, 2) for one in snapshot.hierarchies), "hierarchies"),
         ((snapshot.host.cap_last_cap or 0) < 64, "a last capability below 64"),
     )

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzz.oracles import shown
 from nsinspect import codec
 from nsinspect.cgroupfs import Cgroup
 from nsinspect.codec import NotASnapshot
@@ -366,3 +367,21 @@ def test_a_byte_that_is_another_is_read_or_refused(offset: int, other: int):
 def test_any_json_is_read_or_refused(value: Any):
     for state in (value, {"version": 1, "captured_at": value}, {**SMALL, "processes": value}):
         _read_or_refused(state)
+
+
+def test_a_capture_cannot_move_anybodys_cursor():
+    """Words that nsinspect writes itself, and a container never chooses, are somebody's too where a file has them."""
+    state = {**STATE, "issues": [{"kind": HOSTILE.decode("latin-1"), "path": "/x", "detail": "y", "pids": []}]}
+    odd = json.dumps(state).replace('"podman"', json.dumps(SURROGATES)).replace('"tcp"', json.dumps(SURROGATES))
+    snapshot = read(odd.replace('"up"', json.dumps(SURROGATES)).encode())
+    shown(snapshot)
+    (runtime,) = {one.runtime for one in build(snapshot).containers}
+    assert runtime == SURROGATES
+
+
+def test_a_namespace_of_no_type_is_refused():
+    """What holds it would have no column to stand in."""
+    (first, *_) = STATE["lineage"]["holders"]
+    state = {**STATE, "lineage": {**STATE["lineage"], "holders": [{**first, "kind": "index"}]}}
+    with pytest.raises(NotASnapshot, match="types of namespaces"):
+        codec.decode(state)

@@ -50,12 +50,12 @@ def caps_table(model: Model, found: Sequence[Power], *, width: int | None, colou
 def _heading(container: Container) -> Text:
     name = full_name(container)
     line = Text(short_id(container.id) if name == "-" else name, "bold")
-    line.append(f" · {container.runtime}", "not bold")
+    line.append(f" · {safe.text(container.runtime)}", "not bold")
     sets = container.capabilities
     if sets.everything:
         line.append(" · all this host has", "not bold")
     elif sets.added is not None and sets.dropped is not None:
-        default = f" · {container.runtime}'s default"
+        default = f" · {safe.text(container.runtime)}'s default"
         line.append(
             default if not sets.added | sets.dropped else f"{default}{_changes(sets.added, sets.dropped)}", "not bold"
         )

@@ -43,7 +43,7 @@ def _heading(model: Model, net: Net) -> Text:
 def _card(card: Card) -> str:
     words = []
     if card.link:
-        state = "state unknown" if card.link.state == "unknown" else card.link.state
+        state = "state unknown" if card.link.state == "unknown" else safe.text(card.link.state)
         words += [state, *map(safe.text, card.link.addresses)]
         if card.peer:
             place = "on the host" if card.peer.host else f"in net {card.peer.network}"

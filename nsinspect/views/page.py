@@ -127,7 +127,7 @@ def _can_do(container: Container) -> list[Text]:
         if found.everything and found.added != 0:
             first.append(": all this host has")
         elif count and found.added is not None:
-            first.append(f": {container.runtime}'s default")
+            first.append(f": {safe.text(container.runtime)}'s default")
             if found.added:
                 first.append(", + " + " ".join(plain_capabilities(found.added)), "bold red")
             if found.dropped:
@@ -352,7 +352,7 @@ def _odd(container: Container, found: Sequence[Finding], issues: Sequence[Issue]
     for one in container.drift or ():
         where = f" in {safe.text(one.where)}" if one.where is not None else ""
         lines.append(Text(f"drift: {drift_words(one)}{where}", "bold red"))
-    lines += [Text(f"{i.kind}: {safe.text(i.path)}: {safe.text(i.detail)}") for i in issues if i.kind != "not_offered"][
+    lines += [Text(": ".join(map(safe.text, (i.kind, i.path, i.detail)))) for i in issues if i.kind != "not_offered"][
         :ISSUES_SHOWN
     ]
     return lines or [Text("nothing")]

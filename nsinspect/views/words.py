@@ -180,7 +180,7 @@ def listening_words(model: Model, one: Listening) -> Text:
     """``tcp 0.0.0.0:80 on EVERY ADDRESS · web, process 4242``."""
     socket = one.socket
     address = f"[{socket.address}]" if ":" in socket.address else socket.address
-    text = Text(f"{socket.protocol} {address}:{socket.port}")
+    text = Text(safe.text(f"{socket.protocol} {address}:{socket.port}"))
     if one.everywhere:
         text.append(" on EVERY ADDRESS", "bold")
     names = [name_of(model, container) for container in one.containers or ()]
