@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,8 +108,6 @@ def test_a_crash_is_told_by_the_exit_code(
     assert ("stat: crashed:" in told) == bool(expected)
 
 
-def test_a_target_that_is_none_is_refused():
-    command = [sys.executable, "-m", "fuzz", "nothing"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "no such target: nothing; there are stat, status" in done.stderr
+def test_a_target_that_is_none_is_refused(capsys: pytest.CaptureFixture):
+    assert driver.main(["stat", "nothing"]) == 2
+    assert "no such target: nothing; there are stat, status" in capsys.readouterr().err
