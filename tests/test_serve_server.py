@@ -9,6 +9,7 @@ import errno
 import gc
 import logging
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 import pytest
 
 from nsinspect.serve import server as server_module
-from nsinspect.serve.server import Answer, Patience, Request, Server, listen
+from nsinspect.serve.server import Answer, Patience, Request, Server, listen, within_limits
 from nsinspect.serve.webconfig import Rotating
 
 T = TypeVar("T")
@@ -654,8 +655,10 @@ def test_an_answer_that_does_not_come_is_not_waited_for_too_long():
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.ENOBUFS])
-def test_an_accept_that_fails_is_not_the_end(number: int, monkeypatch: pytest.MonkeyPatch):
-    """Descriptors come back."""
+def test_an_accept_that_fails_is_not_the_end(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Descriptors come back; that there were none is said once."""
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
@@ -673,6 +676,54 @@ def test_an_accept_that_fails_is_not_the_end(number: int, monkeypatch: pytest.Mo
             assert not failures
 
     run(work())
+    said = [record.getMessage() for record in caplog.records]
+    words = f"no client can be let in: {os.strerror(number)}; 0 are connected"
+    assert said == ([] if number == errno.ECONNABORTED else [words])
+    caplog.clear()
+
+
+@contextlib.contextmanager
+def descriptors_up_to(most: int) -> Iterator[None]:
+    """This process may have no descriptor of that number."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_where_no_descriptor_is_left_the_oldest_that_says_nothing_makes_room(caplog: pytest.LogCaptureFixture):
+    async def work() -> None:
+        async with serving() as served, client(served) as idle:
+            await until(lambda: served.clients == 1)
+            next_one = os.dup(0)
+            os.close(next_one)
+            # One more for a client, and none for the server's end of it.
+            with descriptors_up_to(next_one + 1):
+                async with client(served) as newcomer:
+                    await newcomer.say(GET)
+                    assert (await newcomer.answer())[0] == 200
+            assert await idle.rest() == b""
+
+    run(work())
+    assert [record.getMessage() for record in caplog.records] == [
+        "no client can be let in: Too many open files; 1 are connected"
+    ]
+    caplog.clear()
+
+
+def test_connections_leave_descriptors_for_scrapes(caplog: pytest.LogCaptureFixture):
+    with descriptors_up_to(40):
+        few = within_limits(Patience(connections=64))
+    with descriptors_up_to(1024):
+        all_of_them = within_limits(Patience(connections=64))
+
+    assert (few, all_of_them) == (Patience(connections=16), Patience(connections=64))
+    assert [record.getMessage() for record in caplog.records] == [
+        "no more than 16 connections at once: RLIMIT_NOFILE is 40"
+    ]
+    caplog.clear()
 
 
 def test_ipv6_is_served():

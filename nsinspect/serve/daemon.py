@@ -18,7 +18,7 @@ from nsinspect.kernfs import Roots
 from nsinspect.serve import notify
 from nsinspect.serve.app import App, Settings
 from nsinspect.serve.scraper import Scraper
-from nsinspect.serve.server import Patience, Server, listen
+from nsinspect.serve.server import Patience, Server, listen, within_limits
 from nsinspect.serve.watcher import Watcher, Wishes
 from nsinspect.serve.webconfig import ConfigError, Rotating, exposure
 from nsinspect.views.metrics import exposition
@@ -101,7 +101,8 @@ class _Daemon:
         self._sockets = sockets
         self._stop = asyncio.Event()
         self._app = App(scraper, flags.settings, config.config, self._scraped)
-        self._server = Server(self._app.answer, self._app.refusal, config.context, config.allowed, flags.patience)
+        patience = within_limits(flags.patience)
+        self._server = Server(self._app.answer, self._app.refusal, config.context, config.allowed, patience)
         self._finished = time.monotonic()
 
     async def run(self) -> None:

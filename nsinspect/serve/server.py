@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -28,6 +29,10 @@ _MAX_HEAD = 16 << 10
 _RESET = struct.pack("ii", 1, 0)
 _TCP_USER_TIMEOUT = 18  # of tcp(7), which Python names since 3.12 only
 _BACKLOG = 512
+# What everything but connections may need at once: our own files, a scrape, a part left behind, a look to be recorded.
+_RESERVED = 24
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SAID_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,8 @@ class Server:
         # In the order of their coming.
         self._connections: dict[_Connection, None] = {}
         self._stopping = False
+        # When it was last said that nobody can be let in.
+        self._said = -_SAID_EVERY
 
     async def serve(self, sockets: list[socket.socket], stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; then answers under way are finished, for a while."""
@@ -124,10 +131,10 @@ class Server:
                 client, _ = await loop.sock_accept(listening)
             except OSError as error:
                 # No descriptor left, or the client is gone already: neither is a reason to stop.
-                log.debug("accept: %s", error)
+                self._not_accepted(error)
                 await asyncio.sleep(0.05)
                 continue
-            self._make_room()
+            self._make_room(self._patience.connections)
             connection = _Connection(client)
             self._connections[connection] = None
             connection.task = loop.create_task(self._connection(connection))
@@ -136,9 +143,20 @@ class Server:
             # While more are waiting, accepting does not yield by itself.
             await asyncio.sleep(0)
 
-    def _make_room(self) -> None:
-        """At the cap the oldest that says nothing goes, or else the oldest: whoever comes is always heard."""
-        if len(self._connections) < self._patience.connections:
+    def _not_accepted(self, error: OSError) -> None:
+        """Where the system has nothing left for one more client, one that says nothing makes room for it."""
+        now = asyncio.get_running_loop().time()
+        if error.errno not in _FULL or now < self._said + _SAID_EVERY:
+            log.debug("accept: %s", error)
+        else:
+            self._said = now
+            log.warning("no client can be let in: %s; %d are connected", error.strerror, len(self._connections))
+        if error.errno in _FULL:
+            self._make_room(len(self._connections))
+
+    def _make_room(self, most: int) -> None:
+        """At that many the oldest that says nothing goes, or else the oldest: whoever comes is always heard."""
+        if not self._connections or len(self._connections) < most:
             return
         oldest = next((one for one in self._connections if one.waiting), next(iter(self._connections)))
         del self._connections[oldest]
@@ -296,6 +314,16 @@ async def _goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(1.0):
             await writer.wait_closed()
+
+
+def within_limits(patience: Patience) -> Patience:
+    """The same with no more connections than RLIMIT_NOFILE has room for, beside what a scrape opens."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = patience.connections if limit == resource.RLIM_INFINITY else max(4, limit - _RESERVED)
+    if most >= patience.connections:
+        return patience
+    log.warning("no more than %d connections at once: RLIMIT_NOFILE is %d", most, limit)
+    return replace(patience, connections=most)
 
 
 def listen(address: str) -> list[socket.socket]:
