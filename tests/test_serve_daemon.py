@@ -240,6 +240,15 @@ def test_it_serves_the_containers_of_its_root():
     assert not re.search(r"level=(warning|error)|Traceback", "".join(running.log))
 
 
+def test_a_host_that_is_too_busy_for_a_scrape_is_served():
+    """The look at the start may take longer than a scrape, which says that it had too little time."""
+    with exporter("--scrape.timeout", "0.00001") as running:
+        status, text = running.get()
+
+    assert status == 200
+    assert 'nsinspect_scrape_collector_success{collector="processes"} 0' in text
+
+
 def test_users_without_tls_are_warned_of_and_asked_for(tmp_path: Path):
     """The warning, one JSON object a line, says what is missing; the answer is 401; and SIGINT is no failure."""
     (tmp_path / "web.yml").write_text(json.dumps({"basic_auth_users": {"alice": HASH}}))

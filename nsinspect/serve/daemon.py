@@ -25,6 +25,8 @@ from nsinspect.views.metrics import exposition
 
 log = logging.getLogger(__name__)
 
+# Seconds for the look at the start: nobody waits for it yet, and a busy host is none that cannot be seen.
+_START = 60.0
 # The kernel's own answers; an engine's files may hang with their disk, which a restart does not mend.
 _KERNEL_PARTS = ("processes", "confinement", "cgroups", "model")
 
@@ -63,7 +65,7 @@ def run(roots: Roots, flags: Flags) -> None:
     """Serve until SIGTERM or SIGINT.  Raises ``RootError``, ``ConfigError`` and ``CannotServe``."""
     config = Rotating(flags.config_file)
     scraper = Scraper(roots, flags.lender)
-    first_look(scraper, flags.settings.deadline)
+    first_look(scraper, max(_START, flags.settings.deadline))
     # What is there by now stays: cycles are looked for among the rest.
     gc.collect()
     gc.freeze()
