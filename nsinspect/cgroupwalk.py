@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -42,6 +42,24 @@ def cgroups(
         except RootError as error:
             asker.issues.append(Issue("unreadable", roots.cgroup(hierarchy.point), str(error)))
     return found
+
+
+def of_the_living(
+    found: dict[tuple[int, bytes], Cgroup],
+    hierarchies: tuple[Hierarchy, ...],
+    groups: Sequence[Group],
+    alive: Container[int],
+) -> dict[tuple[int, bytes], Cgroup]:
+    """What :func:`cgroups` found, without the cgroups of containers whose init is not among the ``alive``."""
+    gone = [one for one in groups if one.init.pid not in alive]
+    if not gone:
+        return found
+
+    def own(some: Iterable[Group]) -> set[tuple[int, bytes]]:
+        return {(i, path) for i, one in enumerate(hierarchies) for group in some for path in own_cgroups(group, one)[0]}
+
+    dropped = own(gone) - own(one for one in groups if one.init.pid in alive)
+    return {key: cgroup for key, cgroup in found.items() if key not in dropped}
 
 
 def _cgroup(

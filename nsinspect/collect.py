@@ -170,6 +170,7 @@ class Collector(ProcessReader):
         """The same with cgroups and confinement of some of its containers, where the first look was without."""
         cgroups = self.cgroups(snapshot.hierarchies, groups)
         confinements = self.confinements(groups)
+        cgroups = cgroupwalk.of_the_living(cgroups, snapshot.hierarchies, groups, confinements)
         issues = self.all_issues()
         return replace(snapshot, cgroups=cgroups, confinements=confinements, issues=issues, vanished=self.vanished)
 
@@ -215,9 +216,12 @@ class Collector(ProcessReader):
         cgroups: dict[tuple[int, bytes], Cgroup] = {}
         if depth.limits:
             cgroups = attempt("cgroups", lambda: self.cgroups(hierarchies, groups), {})
-        look = _Look({}, {})
+        nothing = look = _Look({}, {})
         if depth.confinement or depth.names:
             look = attempt("confinement", lambda: self.closer_look(groups, processes, facts.namespaces), look)
+        if depth.confinement and look is not nothing:
+            # Only while its init lives a cgroup cannot be another one that was made under the same name.
+            cgroups = cgroupwalk.of_the_living(cgroups, hierarchies, groups, look.confinements)
         declarations: dict[tuple[str, str], Declaration] = {}
         if depth.names:
             traces = [self.traces(one, look) for one in groups]

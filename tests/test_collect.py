@@ -10,19 +10,21 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from nsinspect import kernfs
-from nsinspect.collect import Collector, collect
+from nsinspect.collect import Collector, Depth, collect, collect_and_group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.model import build
 from nsinspect.namespaces import LINKS, UNKNOWN
 from tests.seams import before_call
 
+T = TypeVar("T")
 HOSTS = Path(__file__).parent / "fixtures/hosts"
 
 
@@ -167,6 +169,29 @@ def test_a_cgroup_that_was_removed_is_counted_not_fatal(host: Path):
     assert container.limits.memory.max_bytes is None
     assert container.limits.effective_memory.max.value is None
     assert container.limits.pids is not None
+
+
+def test_limits_of_a_container_that_ended_meanwhile_are_not_told(host: Path):
+    """An engine that restarts one makes a cgroup of the same name, and what is read there may be the next one's."""
+    usual = {c.id: c.limits for c in build(collect(Roots(root=str(host)))).containers}
+    ended = build(collect(Roots(root=str(host)))).containers[0]
+
+    def attempt(name: str, work: Callable[[], T], default: T) -> T:
+        found = work()
+        if name == "cgroups":
+            shutil.rmtree(host / f"proc/{ended.init.pid}")
+        return found
+
+    snapshot, grouping = collect_and_group(Roots(root=str(host)), Depth(), attempt=attempt)
+    model = build(snapshot, grouping)
+
+    assert usual[ended.id].memory.max_bytes is not None
+    for one in model.containers:
+        if one.id == ended.id:
+            assert (one.limits.memory.max_bytes, one.limits.pids, one.usage.memory_bytes) == (None, None, None)
+        else:
+            assert one.limits == usual[one.id]
+    assert snapshot.vanished == 1
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0\0\0", b"\xff" * 100, b"x" * (1 << 20), b"-1\n-1\n", b"9" * 400])
