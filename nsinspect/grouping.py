@@ -114,7 +114,8 @@ def own_cgroups(one: Group, hierarchy: Hierarchy) -> tuple[tuple[bytes, ...], tu
     """A container's own cgroups in a hierarchy and those above, each innermost first.
 
     Its own are the one its engine named and the one the engine made below that for its processes, where it did; where
-    the hierarchy does not name it, the one its init is in.  A container without a cgroup has only those above.
+    the hierarchy does not name it, the one its init is in.  A container without a cgroup has only those above, and so
+    has one that is still at the root, which is the whole host's: engines put an init into one hierarchy after another.
     """
     path = path_in(hierarchy, one.init.cgroup)
     if path is None:
@@ -123,6 +124,8 @@ def own_cgroups(one: Group, hierarchy: Hierarchy) -> tuple[tuple[bytes, ...], tu
         return (), ancestors(path)
     if path == one.match.path:  # the usual case
         return (path,), ancestors(path)[1:]
+    if path == b"/":
+        return (), (path,)
     own: tuple[bytes, ...] = (path,)
     if one.claim is not None and one.claim.cgroup is not None and _is_below(path, one.claim.cgroup):
         own = (one.claim.cgroup,)

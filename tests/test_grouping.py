@@ -193,6 +193,12 @@ def test_a_container_has_a_place_in_each_hierarchy(controllers: tuple[str, ...],
     assert expected == tuple(path.decode() for path in found)
 
 
+def test_the_root_of_a_hierarchy_is_no_containers_own():
+    """What it uses is what the whole host uses; an init is put into one hierarchy after another."""
+    (one,) = group([process(10, f"5:cpuacct:/\n4:memory:/docker/{A}\n0::/")]).groups
+    assert own_cgroups(one, Hierarchy(1, ("cpuacct",), "", b"/")) == ((), (b"/",))
+
+
 @pytest.mark.parametrize(
     ("below", "levels"),
     [("", [""]), ("/container", ["/container", ""]), ("/init.scope", [""]), ("/container/deep", ["/container", ""])],
