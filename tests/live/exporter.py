@@ -63,10 +63,10 @@ class Exporter:
 
 
 @contextlib.contextmanager
-def exporter(folder: Path, *flags: str) -> Iterator[Exporter]:
-    """Start one, and stop it."""
+def exporter(folder: Path, *flags: str, by: tuple[str, ...] = ()) -> Iterator[Exporter]:
+    """Start one, and stop it.  ``by``: a command that runs another one in its own place."""
     log = folder / "nsinspect.log"
-    command = [sys.executable, "-m", "nsinspect", "serve", "--web.listen-address", "127.0.0.1:0", *flags]
+    command = [*by, sys.executable, "-m", "nsinspect", "serve", "--web.listen-address", "127.0.0.1:0", *flags]
     environment = {**os.environ, **MALLOC, "PYTHONPATH": str(CHECKOUT)}
     with log.open("wb") as words:
         process = subprocess.Popen(
@@ -74,7 +74,7 @@ def exporter(folder: Path, *flags: str) -> Iterator[Exporter]:
         )
     try:
         yield Exporter(process, log)
-        assert process.poll() is None, log.read_text()
+        assert process.poll() is None, f"ended with {process.returncode}: {log.read_text()[-4000:]}"
     finally:
         process.terminate()
         process.wait(20)
