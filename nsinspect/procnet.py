@@ -82,9 +82,12 @@ _SOCKET = re.compile(
 
 def parse_sockets(data: bytes, protocol: str) -> tuple[Listener, ...]:
     """``net/tcp``, ``tcp6``, ``udp`` and ``udp6``: those that wait, without the others."""
-    lines = data.count(b"\n") - (bool(data))
+    # Every kernel writes the heading; without it this is no such file, rather than one where nothing waits.
+    if not data.lstrip().startswith(b"sl "):
+        raise Malformed(data, "a heading: sl local_address ...")
+    lines = data.count(b"\n") - 1
     found = _SOCKET.findall(data)
-    if len(found) != lines or (data and not data.endswith(b"\n")):
+    if len(found) != lines or not data.endswith(b"\n"):
         broken = next((line for line in data.split(b"\n")[1:] if not _SOCKET.fullmatch(line)), data)
         raise Malformed(broken, "number: local:port remote:port state ... inode")
     listeners = tuple(

@@ -79,10 +79,19 @@ def test_those_that_wait_are_given_and_others_are_not() -> None:
     assert procnet.parse_sockets(UDP_HEADING + UDP + UDP_WITH_PEER, "udp") == (Listener("udp", "0.0.0.0", 68, 1543),)
 
 
-@pytest.mark.parametrize("data", [b"", HEADING_4, HEADING_6, UDP_HEADING])
+@pytest.mark.parametrize("data", [HEADING_4, HEADING_6, UDP_HEADING])
 def test_nothing_listens_where_there_is_no_line(data: bytes) -> None:
-    """A heading alone, and a file without even that."""
+    """A heading alone."""
     assert procnet.parse_sockets(data, "tcp") == ()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"\xff\xfe\n", LISTENS, DEV], ids=["", "\\n", "bytes", "no heading", "dev"]
+)
+def test_a_file_without_its_heading_is_not_one_where_nothing_listens(data: bytes) -> None:
+    """An empty or another file says nothing about sockets."""
+    with pytest.raises(Malformed):
+        procnet.parse_sockets(data, "tcp")
 
 
 @pytest.mark.parametrize(
