@@ -21,7 +21,7 @@ def facts(
     asker: Forgiving, roots: Roots, proc: Directory, processes: Sequence[Process], uptime: float | None
 ) -> HostFacts:
     """The machine.  ``uptime`` is what :func:`uptime` said before the processes were read."""
-    boot_time, memory, problems = boot_time_and_memory(proc.path)
+    boot_time, memory, problems = boot_time_and_memory(proc.path, proc.must_be_plain)
     for problem in problems:
         asker.complain(problem)
     init = next((p for p in processes if p.pid == 1), None)

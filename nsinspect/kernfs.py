@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -238,6 +239,16 @@ class Directory:
                 if target is not None:
                     found.append((link, target))
             return found
+
+    def must_be_plain(self, name: str) -> None:
+        """Raise :class:`Unreadable` where ``name`` is there and is no file that a reader without our care may open."""
+        try:
+            found = _stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except OSError as error:
+            self._give_meaning(error, name)
+            return
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            raise Unreadable(f"{self.path}/{name}", f"expected a regular file of at most {MAX_BYTES} bytes")
 
     def entries(self) -> list[str]:
         """Names below this directory; empty when the process or cgroup is gone (the kernel gives no error then)."""
