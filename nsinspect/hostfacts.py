@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from nsinspect import cgroupfs, namespaces, procfs
-from nsinspect.errors import RootError, Vanished
+from nsinspect.errors import Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.grouping import KTHREADD
 from nsinspect.host import boot_time_and_memory
@@ -69,10 +69,18 @@ def _cpus_online(asker: Forgiving, roots: Roots) -> tuple[int, ...] | None:
     path = roots.join("/sys/devices/system/cpu")
     try:
         with Directory.root(path) as directory:
-            return _fact(asker, directory, "online", cgroupfs.parse_cpu_list)
+            return _fact(asker, directory, "online", _some_cpus)
     except RootError as error:
         asker.issues.append(Issue("unreadable", f"{path}/online", str(error)))
         return None
+
+
+def _some_cpus(data: bytes) -> tuple[int, ...]:
+    cpus = cgroupfs.parse_cpu_list(data)
+    # Of a cpuset no CPU is an answer; a machine without any would make every limit zero.
+    if not cpus:
+        raise Malformed(data, "at least one CPU")
+    return cpus
 
 
 def _namespaces(processes: Sequence[Process]) -> Namespaces:

@@ -355,3 +355,13 @@ def test_what_psutil_reads_is_a_file_too(host: Path, name: str, instead: str, tm
     assert [(issue.kind, issue.path) for issue in snapshot.issues] == [("unreadable", str(path))]
     assert (snapshot.host.boot_time is None) is (name == "stat")
     assert (snapshot.host.memory_bytes is None) is (name != "stat")
+
+
+def test_a_machine_without_a_cpu_is_damage_and_no_limit(host: Path):
+    """An empty cpuset is an answer; an empty list of CPUs that are online is none, and nobody has zero cores of it."""
+    (host / "sys/devices/system/cpu/online").write_bytes(b"\n")
+    snapshot = collect(Roots(root=str(host)))
+
+    assert snapshot.host.cpus_online is None
+    assert [issue.kind for issue in snapshot.issues] == ["malformed"]
+    assert 0 not in {c.limits.effective_cpu.cores for c in build(snapshot).containers}
