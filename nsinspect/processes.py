@@ -40,7 +40,7 @@ class ProcessReader(Forgiving):
                     raise
                 except KernelError:
                     found = self.process_in_parts(directory, pid)
-                if found is not None and found.state in "ZX":
+                if found.state in "ZX":
                     return self.through_a_thread(directory, found)
                 return found
         except Vanished:
@@ -49,7 +49,7 @@ class ProcessReader(Forgiving):
             self.complain(error, pid)
         return None
 
-    def whole_process(self, directory: Directory, pid: int) -> Process | None:
+    def whole_process(self, directory: Directory, pid: int) -> Process:
         """The usual case, where everything can be read: a fifth of a scan's time is saved by forgiving nothing here,
         and by reading everything at once."""
         data = directory.all_rendered(_FILES)
@@ -70,11 +70,13 @@ class ProcessReader(Forgiving):
             procfs.parse_status(data[2]),
         )
 
-    def process_in_parts(self, directory: Directory, pid: int) -> Process | None:
-        """The same where something cannot be had: each part that can be is kept, and an issue says what is missing."""
-        stat = self.fact(directory, "stat", procfs.parse_stat, pid)
-        if stat is None:
-            return None
+    def process_in_parts(self, directory: Directory, pid: int) -> Process:
+        """The same where something cannot be had: each part that can be is kept, and an issue says what is missing.
+
+        Raises what ``stat`` cannot be had for, missing from a copy included: without it there is no process to keep.
+        """
+        stat = directory.parsed("stat", directory.read_rendered("stat") or b"", procfs.parse_stat)
+        assert stat is not None
         if stat.starttime >= self._began:
             self._young[pid] = directory.inode()
         return Process(
@@ -83,7 +85,7 @@ class ProcessReader(Forgiving):
             stat.starttime,
             stat.comm,
             stat.state,
-            self.fact(directory, "cgroup", self.cgroup_lines, pid) or (),
+            self.cgroup(directory, pid),
             self.namespaces(directory, pid),
             self.fact(directory, "status", procfs.parse_status, pid),
         )
@@ -100,7 +102,7 @@ class ProcessReader(Forgiving):
                             continue
                         return process._replace(
                             state=stat.state,
-                            cgroup=self.fact(task, "cgroup", self.cgroup_lines, pid) or (),
+                            cgroup=self.cgroup(task, pid),
                             namespaces=self.namespaces(task, pid),
                             status=self.fact(task, "status", procfs.parse_status, pid),
                             speaker=tid,
@@ -109,8 +111,21 @@ class ProcessReader(Forgiving):
                     continue
         return process
 
+    def cgroup(self, directory: Directory, pid: int) -> tuple[CgroupLine, ...]:
+        """The lines of a process or thread; none, with an issue, where they cannot be had."""
+        try:
+            # Missing is told like empty: a process never leaves its container silently.
+            return directory.parsed("cgroup", directory.read_rendered("cgroup") or b"", self.cgroup_lines) or ()
+        except Vanished:
+            raise
+        except KernelError as error:
+            self.complain(error, pid)
+            return ()
+
     def cgroup_lines(self, data: bytes) -> tuple[CgroupLine, ...]:
         """The lines of a cgroup file, the very same for the same text."""
+        if not data:
+            raise Malformed(data, "a line for each hierarchy")
         known = self._cgroup_lines.get(data)
         if known is None:
             known = self._cgroup_lines[data] = procfs.parse_cgroup(data)

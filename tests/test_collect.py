@@ -365,3 +365,20 @@ def test_a_machine_without_a_cpu_is_damage_and_no_limit(host: Path):
     assert snapshot.host.cpus_online is None
     assert [issue.kind for issue in snapshot.issues] == ["malformed"]
     assert 0 not in {c.limits.effective_cpu.cores for c in build(snapshot).containers}
+
+
+@pytest.mark.parametrize("file", ["stat", "cgroup"])
+@pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+def test_a_process_never_leaves_its_container_silently(host: Path, file: str, content: bytes | None):
+    """A copy may lack what says that it is a process, or of which container."""
+    (usual,) = [c for c in build(collect(Roots(root=str(host)))).containers if c.name == "web"]
+    victim = usual.pids[-1]
+    path = host / f"proc/{victim}/{file}"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    model = build(collect(Roots(root=str(host))))
+    (found,) = [c for c in model.containers if c.id == usual.id]
+
+    assert found.pids == usual.pids[:-1]
+    assert [(issue.kind, issue.path, issue.pids) for issue in model.issues] == [("malformed", str(path), (victim,))]
