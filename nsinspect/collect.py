@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from nsinspect import cgroupfs, cgroupwalk, hostfacts, nsfs, procfs, sockets, tasks, testimony, users
 from nsinspect.cgroupfs import Cgroup, Hierarchy
 from nsinspect.declarations import Claim, Declaration
-from nsinspect.errors import KernelError, RootError
+from nsinspect.errors import KernelError, RootError, Vanished
 from nsinspect.grouping import Group, Grouping, group
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
@@ -337,8 +337,7 @@ class Collector(ProcessReader):
                 with Directory.root(path) as directory:
                     opened += 1
                     if hierarchy.version == 2:
-                        words = self.fact(directory, "cgroup.controllers", procfs.parse_word) or ""
-                        hierarchy = hierarchy._replace(controllers=tuple(words.split()))
+                        hierarchy = hierarchy._replace(controllers=self.controllers(directory))
                 found.append(hierarchy)
             except RootError as error:
                 self.issues.append(Issue("unreadable", path, str(error).removeprefix(f"{path}: ")))
@@ -348,6 +347,14 @@ class Collector(ProcessReader):
                 f"{places}: expected a cgroup mount, found none that mountinfo names and that can be opened"
             )
         return tuple(found)
+
+    def controllers(self, directory: Directory) -> tuple[str, ...]:
+        """Those of a v2 hierarchy; none, counted, where it goes away meanwhile."""
+        try:
+            return self.fact(directory, "cgroup.controllers", procfs.parse_names) or ()
+        except Vanished:
+            self.vanished += 1
+            return ()
 
     def cgroups(self, hierarchies: tuple[Hierarchy, ...], groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
         """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""

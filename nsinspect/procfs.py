@@ -287,3 +287,14 @@ def parse_uptime(data: bytes) -> float:
 def parse_word(data: bytes) -> str:
     """A file that holds one word the kernel chose: ``boot_id``, ``osrelease``."""
     return data.strip().decode("utf-8", "backslashreplace")
+
+
+_NAME = re.compile(rb"[a-z_]{1,32}")
+
+
+def parse_names(data: bytes) -> tuple[str, ...]:
+    """A file of names that the kernel chose: ``cgroup.controllers``."""
+    words = data.split()
+    if not all(map(_NAME.fullmatch, words)):
+        raise Malformed(data, "names such as: cpu io memory")
+    return tuple(word.decode("ascii") for word in words)

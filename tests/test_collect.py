@@ -382,3 +382,31 @@ def test_a_process_never_leaves_its_container_silently(host: Path, file: str, co
 
     assert found.pids == usual.pids[:-1]
     assert [(issue.kind, issue.path, issue.pids) for issue in model.issues] == [("malformed", str(path), (victim,))]
+
+
+@pytest.mark.parametrize("number", [errno.ESRCH, errno.ENODEV])
+def test_a_hierarchy_that_goes_away_hides_no_container(host: Path, monkeypatch: pytest.MonkeyPatch, number: int):
+    """Unmounted just when its controllers are asked for: counted, like any cgroup that went."""
+    usual = build(collect(Roots(root=str(host)))).containers
+    real = kernfs._open
+
+    def gone(name: str, flags: int, *, dir_fd: int) -> int:
+        if name == "cgroup.controllers":
+            raise OSError(number, os.strerror(number))
+        return real(name, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(kernfs, "_open", gone)
+    snapshot = collect(Roots(root=str(host)))
+
+    assert (snapshot.vanished, snapshot.issues) == (1, ())
+    assert [c.limits for c in build(snapshot).containers] == [c.limits for c in usual]
+
+
+@pytest.mark.parametrize("words", [b"\0" * 40, b"cpu \x1b[31m\n", b"\xff\n", b"x" * (1 << 20)])
+def test_a_controller_has_a_name(host: Path, words: bytes):
+    """It becomes a key of a document, so it is not for a damaged file to choose."""
+    (host / "sys/fs/cgroup/unified/cgroup.controllers").write_bytes(words)
+    model = build(collect(Roots(root=str(host))))
+
+    assert [issue.kind for issue in model.issues if issue.kind != "not_offered"] == ["malformed"]
+    assert all(len(key) < 40 and key.isprintable() for c in model.containers for key in c.cgroup_paths)
