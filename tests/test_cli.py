@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,6 +173,51 @@ def test_a_closed_pipe_is_silent():
     answer = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60, cwd=HERE.parent)
 
     assert answer.stderr == b""
+
+
+@pytest.mark.parametrize("words", ["list", "findings --json", "--help"])
+def test_an_answer_that_cannot_be_written_is_6_with_one_line(words: str):
+    """On a full disk 1 would mean that something was found."""
+    command = f"{sys.executable} -m nsinspect --root {HOSTS / 'docker-hybrid'} {words} > /dev/full"
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60, cwd=HERE.parent)
+
+    assert answer.returncode == 6
+    assert answer.stderr == b"nsinspect: the answer could not be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", ["list", "--version"])
+def test_without_a_stdout_it_answers_nobody(words: str):
+    """Nothing that is opened takes its place."""
+    command = f"{sys.executable} -m nsinspect --root {HOSTS / 'docker-hybrid'} {words} >&-"
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60, cwd=HERE.parent)
+
+    assert (answer.returncode, answer.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "web"], ["ns"]])
+def test_a_terminal_one_column_wide_that_can_do_nothing_gets_plain_text(words: list[str]):
+    """TERM=dumb: no colours, no cursor, no traceback."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (1, 1))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "nsinspect", "--root", str(HOSTS / "docker-hybrid"), *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**environment, "TERM": "dumb", "PYTHONPATH": str(HERE.parent)},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO is a terminal's end
+            while part := os.read(ours, 1 << 16):
+                shown += part
+        os.close(ours)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert shown.strip()
+    assert b"\x1b" not in shown
 
 
 def test_a_terminal_that_cannot_show_a_character_gets_an_escape():
