@@ -6,6 +6,8 @@
    strange vanish            removes the file of this program
    strange named NAME        is called that
    strange clock COMMAND...  runs it in a time namespace of its own
+   strange leaves            ends its first thread and goes on in another
+   strange vforks            waits for a child that never lets it go on
 
    It ends after some minutes, so that a test that is killed harms nothing for long. */
 
@@ -135,6 +137,27 @@ static void memfd(void)
     must(0, "fexecve");
 }
 
+static void *wait_for_the_end(void *nothing)
+{
+    sleep(SECONDS);
+    _exit(nothing != NULL);
+}
+
+static void leaves(void)
+{
+    pthread_t thread;
+    must(pthread_create(&thread, NULL, wait_for_the_end, NULL) == 0, "thread");
+    pthread_exit(NULL);
+}
+
+static void vforks(void)
+{
+    if (vfork() == 0) {
+        sleep(SECONDS);
+        _exit(0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -144,6 +167,10 @@ int main(int argc, char **argv)
         memfd();
     else if (strcmp(what, "vanish") == 0)
         must(unlink(argv[0]) == 0, "unlink");
+    else if (strcmp(what, "leaves") == 0)
+        leaves();
+    else if (strcmp(what, "vforks") == 0)
+        vforks();
     else if (strcmp(what, "named") == 0 && argc == 3)
         prctl(PR_SET_NAME, argv[2]);
     else if (strcmp(what, "clock") == 0 && argc > 2) {
