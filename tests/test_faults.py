@@ -3,24 +3,28 @@ becomes of nothing else."""
 
 from __future__ import annotations
 
+import ast
 import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from click.testing import CliRunner
 
 from nsinspect import cgroupfs, kernfs
 from nsinspect.cli import cli
 from nsinspect.collect import Collector, Depth
 from nsinspect.kernfs import Roots
 from tests import fault_table as table
+from tests.fault_proofs import PROOFS, Proof
 from tests.fault_table import Row
 from tests.faulty import FAULTS, LEFT_OUT, Seen, Told, changes, faulty, tell, whole
 from tests.looks import EVERYTHING
+from tests.runner import runner
 
 ISSUES = (table.DENIED, table.UNREADABLE, table.MALFORMED)
+# A closer look, without what a quick one tells as well.
+CLOSE, QUICK = Depth(everything=True, limits=False), Depth()
 KINDS = [file for row in table.TABLE for file in row.files]
 
 
@@ -42,7 +46,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> list[Host]:
         seen = Seen(str(root))
         with kernfs.witnessed(seen):
             Collector(Roots(root=str(root)), EVERYTHING).run()
-        told = {deep: tell(root, EVERYTHING if deep else Depth()) for deep in (False, True)}
+        told = {deep: tell(root, CLOSE if deep else QUICK) for deep in (False, True)}
         assert all(one is not None and one.vanished == 0 and len(one.containers) == 2 for one in told.values())
         victim = next(iter(told[True].containers))
         found.append(Host(root, told, seen.paths | {kind: [f"/{kind}"] for kind in table.UNWITNESSED}, victim))
@@ -109,7 +113,7 @@ def test_a_fault_in_a_file_costs_its_fact_and_nothing_else(kind: str, hosts: lis
     host, path = place(hosts, kind)
     # A quick look tells as much of what every look reads.
     deep = kind.startswith("proc/PID/") and "/PID/ns/" not in kind
-    depth = EVERYTHING if deep else Depth()
+    depth = CLOSE if deep else QUICK
     for fault, make in FAULTS.items():
         with faulty(path, make):
             after = tell(host.root, depth)
@@ -127,7 +131,7 @@ def test_the_host_is_as_it_was(hosts: list[Host]):
     """No fault outlived its test, or those after it prove nothing."""
     for host in hosts:
         for deep, before in host.told.items():
-            after = tell(host.root, EVERYTHING if deep else Depth())
+            after = tell(host.root, CLOSE if deep else QUICK)
             assert after is not None
             assert (after.containers, after.issues) == (before.containers, before.issues)
 
@@ -161,9 +165,17 @@ def test_how_the_program_ends(fault: str, hosts: list[Host]):
         _, path = place(hosts, kind)
         for words in (["list", "--json"], ["list", "--strict"], ["show", host.victim, "--strict"]):
             with faulty(path, FAULTS[fault]):
-                done = CliRunner().invoke(cli, ["--root", str(host.root), *words], catch_exceptions=False)
+                done = runner().invoke(cli, ["--root", str(host.root), *words], catch_exceptions=False)
             if words[-1] == "--json" and done.exit_code == 0:
                 assert len(json.loads(done.stdout)["containers"]) == 2
             ends.append(done.exit_code)
 
     assert ends == [0, 5 if failed else 0, 5 if failed else 0, 6, 6, 6]
+
+
+@pytest.mark.parametrize("proof", [one for proofs in PROOFS.values() for one in proofs], ids=lambda one: one.fault)
+def test_what_the_page_says_is_proved_has_its_proof(proof: Proof):
+    """docs/faults.md names no test that is not there."""
+    file, _, name = proof.test.partition("::")
+    tree = ast.parse((Path(__file__).parent / file).read_text())
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

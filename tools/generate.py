@@ -29,6 +29,7 @@ from nsinspect.fields.power import POWER  # noqa: E402
 from nsinspect.fields.scrape import SCRAPE  # noqa: E402
 from nsinspect.views import jsonschema  # noqa: E402
 from nsinspect.views import metrics as metrics_view  # noqa: E402
+from tests import fault_proofs, fault_table  # noqa: E402
 from tests.live.flag_files import ROWS  # noqa: E402
 from tests.live.readability import PRIVILEGES, TARGETS  # noqa: E402
 
@@ -234,6 +235,41 @@ def flags_page() -> tuple[Path, str]:
     return HERE / "docs/flags.md", "\n".join(lines) + "\n"
 
 
+def faults_page() -> tuple[Path, str]:
+    """The page of everything that was tried and what became of it; the tests go by the same tables."""
+    lines = [
+        "# What was tried, and what becomes of it",
+        "",
+        "Made from `tests/fault_table.py` and `tests/fault_proofs.py` by `make generate`. Whatever is wrong, the other",
+        "facts and the other containers are told as before, there is no traceback, and the exit code is 0 (5 with",
+        "`--strict` where an issue is `denied`, `malformed` or `unreadable`; 6 where there is no host to look at).",
+        "",
+        "## Files",
+        "",
+        "Every kind of file that is read of a host, times everything in the first line: `tests/test_faults.py`. The",
+        "list of files is found by reading, so one that is missing here fails a test. `PID`, `TID`, `FD` and `ID`",
+        "stand for any; `cgroup/` is a container's own, `above/` one above it. A number that is cut short is a shorter",
+        "number: no kernel gives half of one, and of a capture `verify` tells.",
+        "",
+    ]
+    lines += [f"- **{word}**: {meaning}." for word, meaning in fault_table.OUTCOMES.items()]
+    lines += ["- **†**: the process is left out, because nothing else says that it is one."]
+    faults = list(fault_table.USUAL)
+    lines += ["", f"| file | {' | '.join(faults)} |", "| --- |" + " --- |" * len(faults)]
+    # Files for which the same holds share a row.
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for row in fault_table.TABLE:
+        for file in row.files:
+            cells = [row.outcome(file, fault) + " †" * (fault in row.drops) for fault in faults]
+            rows.setdefault((*cells, row.files[0]), []).append(file)
+    for outcomes, files in rows.items():
+        lines.append(f"| {'<br>'.join(f'`{file}`' for file in files)} | {' | '.join(outcomes[:-1])} |")
+    for title, proofs in fault_proofs.PROOFS.items():
+        lines += ["", f"## {title}", "", "| what | becomes | proved by |", "| --- | --- | --- |"]
+        lines += [f"| {one.fault} | {one.outcome} | `{one.test}` |" for one in proofs]
+    return HERE / "docs/faults.md", "\n".join(lines) + "\n"
+
+
 def type_name(schema: dict[str, Any]) -> str:
     """A schema in a word or two."""
     if "enum" in schema:
@@ -268,7 +304,8 @@ def main() -> None:
     os.chdir(HERE)
     check = "--check" in sys.argv[1:]
     stale = []
-    pages = [schema_file(), reference(), metrics_page(), flags_page(), engines_page(), privileges_page(), readme()]
+    pages = [schema_file(), reference(), metrics_page(), flags_page(), engines_page(), privileges_page()]
+    pages += [faults_page(), readme()]
     for path, text in [*pages, *goldens()]:
         if path.exists() and path.read_text() == text:
             continue
