@@ -23,7 +23,7 @@ from nsinspect import __version__, bundle, codec, lastly
 from nsinspect.bundle import Sink
 from nsinspect.collect import Collector, Depth
 from nsinspect.errors import KernelError
-from nsinspect.kernfs import Directory, Roots, witnessed
+from nsinspect.kernfs import Roots, witnessed
 from nsinspect.snapshot import Process, Snapshot
 
 T = TypeVar("T")
@@ -211,7 +211,7 @@ def _utc(nanoseconds: int) -> str:
 
 
 def _read_clocks(roots: Roots) -> None:
-    with Directory.root(roots.procfs) as proc:
+    with roots.open_procfs() as proc:
         for name in _CLOCKS:
             try:
                 proc.read(name)

@@ -33,7 +33,7 @@ def cgroups(
             own.update(its_own)
             above.update(its_ancestors)
         try:
-            with Directory.root(roots.cgroup(hierarchy.point)) as top:
+            with roots.open_cgroup(hierarchy.point) as top:
                 for path in sorted(own | above if limits else own):
                     files, rest = (usage, more) if path in own else (limits, {})
                     cgroup = _cgroup(asker, top, hierarchy, path, files, rest)

@@ -252,7 +252,7 @@ class Collector(ProcessReader):
 
     def seen(self) -> _Seen:
         """What needs no knowledge of containers."""
-        with Directory.root(self.roots.procfs) as proc:
+        with self.roots.open_procfs() as proc:
             pids = sorted(int(name) for name in proc.entries() if name.isascii() and name.isdigit())
             if not pids:
                 raise RootError(f"{proc.path}: expected a procfs with processes, found no numbered directory")
@@ -314,9 +314,9 @@ class Collector(ProcessReader):
         found = None
         for name in ("self", "1") if self.roots.live else ("1", "self"):
             try:
-                # self is a link, which is never followed below a root; its target is one more name.
+                # self is a link, which is never followed below a root; its target is one more name, of a process.
                 pid = name if name.isdigit() else (proc.readlink(name.encode()) or b"").decode("ascii", "replace")
-                with proc.open(pid or name) as directory:
+                with proc.open(pid if pid.isdigit() else name) as directory:
                     found = self.records(directory, "mountinfo", procfs.parse_mountinfo)
             except KernelError:
                 continue
@@ -334,7 +334,7 @@ class Collector(ProcessReader):
                 continue
             path = self.roots.cgroup(hierarchy.point)
             try:
-                with Directory.root(path) as directory:
+                with self.roots.open_cgroup(hierarchy.point) as directory:
                     opened += 1
                     if hierarchy.version == 2:
                         hierarchy = hierarchy._replace(controllers=self.controllers(directory))

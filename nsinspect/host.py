@@ -6,20 +6,14 @@ psutil is imported here, when asked, because importing it costs more than everyt
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 from nsinspect.errors import KernelError, Malformed
 from nsinspect.procfs import LARGEST, LATEST
 
 
-def boot_time_and_memory(
-    procfs: str, check: Callable[[str], None]
-) -> tuple[float | None, int | None, list[KernelError]]:
+def boot_time_and_memory(procfs: str) -> tuple[float | None, int | None, list[KernelError]]:
     """Seconds since the epoch at boot (``btime`` of ``<procfs>/stat``), bytes of memory (``MemTotal`` of
-    ``<procfs>/meminfo``), and what went wrong where one is ``None``.
-
-    ``check`` raises where a name below ``procfs`` is no file: psutil waits at a FIFO and follows any link.
-    """
+    ``<procfs>/meminfo``), and what went wrong where one is ``None``."""
     import psutil
 
     problems: list[KernelError] = []
@@ -29,18 +23,13 @@ def boot_time_and_memory(
     # psutil's documented way to look at another procfs; put back, because it is global to the interpreter.
     psutil.PROCFS_PATH = procfs
     try:
-        check("stat")
         seconds = float(psutil.boot_time())
         if not 0 <= seconds <= LATEST:
             raise ValueError(seconds)
         boot = seconds
-    except KernelError as error:
-        problems.append(error)
     except (OSError, RuntimeError, ValueError, IndexError, OverflowError) as error:
         problems.append(Malformed("", f"a btime line ({error})", f"{procfs}/stat"))
     try:
-        check("meminfo")
-        check("zoneinfo")  # psutil asks it where meminfo is short
         # It warns of fields that a short meminfo lacks; only the total is asked for.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -48,8 +37,6 @@ def boot_time_and_memory(
         if not 0 < total <= LARGEST:
             raise ValueError(total)
         memory = total
-    except KernelError as error:
-        problems.append(error)
     except (OSError, KeyError, ValueError, IndexError, OverflowError, ZeroDivisionError) as error:
         problems.append(Malformed("", f"a MemTotal line ({error})", f"{procfs}/meminfo"))
     finally:

@@ -10,20 +10,28 @@ from nsinspect.errors import Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.grouping import KTHREADD
 from nsinspect.host import boot_time_and_memory
-from nsinspect.kernfs import Directory, Roots
+from nsinspect.kernfs import Copied, Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.snapshot import HostFacts, Issue, Process
 
 T = TypeVar("T")
+_CPUS = "/sys/devices/system/cpu"
 
 
 def facts(
     asker: Forgiving, roots: Roots, proc: Directory, processes: Sequence[Process], uptime: float | None
 ) -> HostFacts:
     """The machine.  ``uptime`` is what :func:`uptime` said before the processes were read."""
-    boot_time, memory, problems = boot_time_and_memory(proc.path, proc.must_be_plain)
-    for problem in problems:
-        asker.complain(problem)
+    if isinstance(proc, Copied):
+        # psutil follows links and waits for FIFOs, which a copy may hold.
+        boot_time, memory = (
+            _fact(asker, proc, "stat", procfs.parse_btime),
+            _fact(asker, proc, "meminfo", procfs.parse_memory),
+        )
+    else:
+        boot_time, memory, problems = boot_time_and_memory(proc.path)
+        for problem in problems:
+            asker.complain(problem)
     init = next((p for p in processes if p.pid == 1), None)
     return HostFacts(
         hostname=_fact(asker, proc, "sys/kernel/hostname", procfs.parse_word),
@@ -66,9 +74,9 @@ def _fact(asker: Forgiving, proc: Directory, name: str, parse: Callable[[bytes],
 
 
 def _cpus_online(asker: Forgiving, roots: Roots) -> tuple[int, ...] | None:
-    path = roots.join("/sys/devices/system/cpu")
+    path = roots.join(_CPUS)
     try:
-        with Directory.root(path) as directory:
+        with roots.open_folder(_CPUS) as directory:
             return _fact(asker, directory, "online", _some_cpus)
     except RootError as error:
         asker.issues.append(Issue("unreadable", f"{path}/online", str(error)))

@@ -2,19 +2,19 @@
 
 A directory is opened once and everything below it is read relative to that descriptor.  For ``/proc/<pid>`` this pins
 the process: a reused pid can never be read through the old descriptor (the kernel answers ESRCH), so facts of two
-processes cannot mix.  For a cgroup it pins the very cgroup, even if one of the same name takes its place.
+processes cannot mix.  For a cgroup it pins the very cgroup, even if one of the same name takes its place.  In a copy of
+a host, where anybody may have put a link at any place, no link is followed on any part of a way (:class:`Copied`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from nsinspect.errors import Denied, KernelError, Malformed, RootError, Unreadable, Vanished
 
@@ -28,6 +28,9 @@ _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _CHUNK = 4096
 # mountinfo of a host with 10,000 mounts is about 2 MB; nothing legitimate that is read here is larger.
 MAX_BYTES = 16 << 20
+
+# What the kernel's own file systems call themselves, statfs(2): procfs, sysfs, cgroups of v1 and v2.
+_KERNELS = {0x9FA0, 0x62656572, 0x27E0EB, 0x63677270}
 
 # Module-level names, so that a test can inject an errno that no kernel gives on demand.
 _open, _read, _close, _readlink, _stat = os.open, os.read, os.close, os.readlink, os.stat
@@ -95,10 +98,32 @@ class Roots:
 
     def cgroup(self, mount_point: str) -> str:
         """Where the host's cgroup mount at ``mount_point`` is for us."""
+        return os.path.normpath(os.path.join(*self._split(mount_point)))
+
+    def open_procfs(self) -> Directory:
+        """Open the directory that holds ``<pid>/``.  Raises :class:`RootError`."""
+        inside = "" if self.procfs_override else "proc"
+        return self._open(self.procfs_override or self.root, inside, self.procfs)
+
+    def open_cgroup(self, mount_point: str) -> Directory:
+        """Open a cgroup mount.  Raises :class:`RootError`."""
+        return self._open(*self._split(mount_point), self.cgroup(mount_point))
+
+    def open_folder(self, path: str) -> Directory:
+        """Open the host's folder at the absolute ``path``.  Raises :class:`RootError`."""
+        return self._open(self.root, path.lstrip("/"), self.join(path))
+
+    def _split(self, mount_point: str) -> tuple[str, str]:
+        """What a person typed, and what the host says is below that: for all we know in a copy, to lead us out."""
         standard = "/sys/fs/cgroup"
-        if self.cgroupfs_override and (mount_point + "/").startswith(standard + "/"):
-            return os.path.normpath(self.cgroupfs_override + mount_point[len(standard) :])
-        return os.path.normpath(self.join(mount_point))
+        inside = os.path.normpath("/" + mount_point.lstrip("/"))
+        if self.cgroupfs_override and (inside + "/").startswith(standard + "/"):
+            return self.cgroupfs_override, inside[len(standard) :].lstrip("/")
+        return self.root, inside.lstrip("/")
+
+    def _open(self, typed: str, inside: str, path: str) -> Directory:
+        # Our own paths are the kernel's; of another host everything below what was typed may be somebody's.
+        return Directory.root(path) if self.live else Directory.below(typed, inside, path)
 
 
 class Directory:
@@ -117,7 +142,7 @@ class Directory:
         self._name = name
 
     @classmethod
-    def root(cls, path: str) -> Directory:
+    def root(cls, path: str) -> Self:
         """Open the top of a tree.  Raises :class:`RootError` when it is no directory."""
         try:
             # A root may itself be a link (/var/run, a path a person typed); what is below it may not.
@@ -126,10 +151,26 @@ class Directory:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise RootError(f"{path}: cannot be opened as a directory: {reason}") from error
 
-    def open(self, name: str) -> Directory:
+    @staticmethod
+    def below(typed: str, inside: str, path: str) -> Directory:
+        """Open ``inside`` below the folder that a person typed; ``path`` is what to call it.
+
+        No link on the way is followed.  What is there is :class:`Copied`, unless it is the kernel's own file system.
+        """
+        folder = Copied.root(typed)
+        try:
+            for name in filter(None, inside.split("/")):
+                with folder as above:
+                    folder = above.open(name)
+        except KernelError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error.detail
+            raise RootError(f"{path}: cannot be opened as a directory: {reason}") from error
+        return (Directory if _is_kernels(folder.fd) else Copied)(path, folder.fd)
+
+    def open(self, name: str) -> Self:
         """Open a directory below this one; it must be closed before this one is.  Raises ``Vanished`` if missing."""
         try:
-            return Directory(f"{self.path}/{name}", _open(name, _DIRECTORY, dir_fd=self.fd), self, name)
+            return type(self)(f"{self.path}/{name}", _open(name, _DIRECTORY, dir_fd=self.fd), self, name)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise Vanished(f"{self.path}/{name}", "no such directory") from error
@@ -240,16 +281,6 @@ class Directory:
                     found.append((link, target))
             return found
 
-    def must_be_plain(self, name: str) -> None:
-        """Raise :class:`Unreadable` where ``name`` is there and is no file that a reader without our care may open."""
-        try:
-            found = _stat(name, dir_fd=self.fd, follow_symlinks=False)
-        except OSError as error:
-            self._give_meaning(error, name)
-            return
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
-            raise Unreadable(f"{self.path}/{name}", f"expected a regular file of at most {MAX_BYTES} bytes")
-
     def entries(self) -> list[str]:
         """Names below this directory; empty when the process or cgroup is gone (the kernel gives no error then)."""
         try:
@@ -290,7 +321,7 @@ class Directory:
         """Let the process or cgroup go."""
         _close(self.fd)
 
-    def __enter__(self) -> Directory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -307,6 +338,67 @@ class Directory:
                 raise Vanished(path, "gone while it was read") from error
             return
         raise meaning(path, error.strerror or f"error {error.errno}") from error
+
+
+class Copied(Directory):
+    """A directory of a copy, in which a link may be anywhere: a name of several parts is gone part by part, and what is
+    behind a link is not there."""
+
+    __slots__ = ()
+
+    def open(self, name: str) -> Self:
+        """See :meth:`Directory.open`."""
+        first, _, rest = name.partition("/")
+        directory = super().open(first)
+        if not rest:
+            return directory
+        with directory:
+            return directory.open(rest)
+
+    def readlinks(self, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+        """See :meth:`Directory.readlinks`."""
+        return tuple(map(self.readlink, names))
+
+    def alive(self) -> bool:
+        """See :meth:`Directory.alive`; on a disk the number of links tells."""
+        return os.fstat(self.fd).st_nlink > 0
+
+    def _read(self, name: str, limit: int, enough: Callable[[bytes], bool] | None) -> bytes | None:
+        with self._folder_of(name) as (folder, last):
+            return super(Copied, folder)._read(last, limit, enough) if folder else None
+
+    def _read_rendered(self, name: str) -> bytes | None:
+        with self._folder_of(name) as (folder, last):
+            return super(Copied, folder)._read_rendered(last) if folder else None
+
+    def _link(self, name: bytes) -> bytes | None:
+        with self._folder_of(os.fsdecode(name)) as (folder, last):
+            return super(Copied, folder)._link(os.fsencode(last)) if folder else None
+
+    @contextmanager
+    def _folder_of(self, name: str) -> Iterator[tuple[Copied | None, str]]:
+        """The folder that a name of several parts leads to, ``None`` where there is none, and its last part."""
+        above, _, last = name.rpartition("/")
+        if not above:
+            yield self, name
+            return
+        try:
+            folder = self.open(above)
+        except Vanished:
+            yield None, last
+            return
+        with folder:
+            yield folder, last
+
+
+def _is_kernels(fd: int) -> bool:
+    """Whether this is on a file system whose names and links only the kernel makes."""
+    import ctypes  # here, because a look at this very host does not need it
+
+    status = ctypes.create_string_buffer(256)  # struct statfs, which begins with the type
+    if ctypes.CDLL(None).fstatfs(fd, status) != 0:
+        return False
+    return ctypes.c_long.from_buffer(status).value & 0xFFFFFFFF in _KERNELS
 
 
 def meaning_of(number: int | None) -> type[KernelError] | None:

@@ -39,7 +39,7 @@ def links(
     for start in range(0, max(len(others), 1), _AT_ONCE):
         opened: dict[int, int] = {}
         try:
-            with Directory.root(roots.procfs) as proc:
+            with roots.open_procfs() as proc:
                 for process in (host, *others[start : start + _AT_ONCE]):
                     inode, fd = process.namespaces.net, _opened(asker, proc, process, again)
                     if inode is not None and fd is not None:

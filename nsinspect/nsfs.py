@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from nsinspect.forgiving import Forgiving
-from nsinspect.kernfs import Directory, Roots
+from nsinspect.kernfs import Copied, Directory, Roots
 from nsinspect.namespaces import TYPES, Holder, Kin, Namespaces, parse_named_link
 from nsinspect.procfs import Mount
 from nsinspect.snapshot import Lineage, Process
@@ -99,8 +99,10 @@ def _kin(directory: Directory, kind: str, inode: int) -> Kin | None:
 
 def opened(directory: Directory, kind: str, inode: int) -> int | None:
     """A descriptor of a process' namespace; ``None`` where it cannot be opened, or is another one by now."""
+    if isinstance(directory, Copied):
+        return None  # a link on a disk leads to no namespace, but may lead anywhere else
     try:
-        # Opened without being used first: below another root this name may be a link to anything.
+        # Opened without being used first: it is looked at before it is anything but a name.
         handle = os.open(f"ns/{kind}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.fd)
     except OSError:
         return None

@@ -77,7 +77,7 @@ class Connector:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
 
     def _listen(self) -> None:
-        with Directory.root(self._roots.procfs) as proc:
+        with self._roots.open_procfs() as proc:
             while True:
                 try:
                     data = self._socket.recv(4096)

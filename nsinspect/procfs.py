@@ -284,6 +284,26 @@ def parse_uptime(data: bytes) -> float:
     return float(match[1])
 
 
+_BOOT = re.compile(rb"^btime ([0-9]{1,12})$", re.MULTILINE)
+_MEMORY = re.compile(rb"^MemTotal: +([0-9]{1,15}) kB$", re.MULTILINE)
+
+
+def parse_btime(data: bytes) -> float:
+    """``/proc/stat``: seconds since the epoch at boot."""
+    match = _BOOT.search(data)
+    if not match or int(match[1]) > LATEST:
+        raise Malformed("", "a btime line")
+    return float(match[1])
+
+
+def parse_memory(data: bytes) -> int:
+    """``/proc/meminfo``: all memory, in bytes."""
+    match = _MEMORY.search(data)
+    if not match or int(match[1]) == 0:
+        raise Malformed("", "a MemTotal line")
+    return int(match[1]) << 10
+
+
 def parse_word(data: bytes) -> str:
     """A file that holds one word the kernel chose: ``boot_id``, ``osrelease``."""
     return data.strip().decode("utf-8", "backslashreplace")

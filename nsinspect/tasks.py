@@ -34,7 +34,7 @@ def each(
 ) -> dict[int, T]:
     """By pid, what a look at each gives; one that goes away is counted, one that refuses is complained of."""
     found: dict[int, T] = {}
-    with Directory.root(roots.procfs) as proc:
+    with roots.open_procfs() as proc:
         for process in processes:
             try:
                 with again(proc, process) as directory:

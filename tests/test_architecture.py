@@ -197,7 +197,7 @@ WORLD = {
         "serve.watcher",
         "serve.webconfig",
     },
-    "ctypes": {"netns", "statefiles"},
+    "ctypes": {"kernfs", "netns", "statefiles"},
     "sys": {"cli", "cli.common", "cli.evidence", "cli.reading", "lastly", "netns"},
     "shutil": {"cli.common"},
     "subprocess": {"lastly", "netns"},

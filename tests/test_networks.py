@@ -410,9 +410,11 @@ def file(roots: Roots, name: str) -> Path:
 def failing(monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int) -> None:
     """A system call that fails for one file, or for all of them in a folder whose links are read."""
     real = getattr(kernfs, call)
+    # Of a copy each part of a name is opened by itself.
+    last = name.rpartition("/")[2]
 
     def fails(path: Any, *arguments: Any, **options: Any) -> Any:
-        if path in (name, name.encode()):
+        if path in (last, last.encode()):
             raise OSError(number, os.strerror(number))
         return real(path, *arguments, **options)
 

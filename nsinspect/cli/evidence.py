@@ -63,7 +63,6 @@ def capture_command(
     from nsinspect import capture, safe
     from nsinspect.bundle import BundleError
     from nsinspect.errors import RootError
-    from nsinspect.kernfs import Directory
 
     no_capture(roots)
     chosen, others, pids = [], set[str](), set[int]()
@@ -88,7 +87,7 @@ def capture_command(
     )
     try:
         # Before anything is made: where there is no host nothing is left behind.
-        Directory.root(roots.procfs).close()
+        roots.open_procfs().close()
         sink = _sink(output)
         done = capture.take(roots, sink, request, _progress())
         sink.close()
