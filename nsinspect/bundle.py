@@ -23,6 +23,7 @@ ARCHIVE = ".tar.zst"
 _WINDOW_LOG = 21
 _HEAD = b"\x28\xb5\x2f\xfd\x04\x58"
 _MAX_HEADERS = 1 << 20
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 MAX_FILES = 2_000_000
 MAX_FILE = 1 << 30
@@ -197,9 +198,13 @@ def _bounded(file: IO[bytes], what: str) -> bytes:
 def _opened(folder: int, name: str) -> IO[bytes]:
     """A regular file below a folder's descriptor, which is closed; a FIFO or device is none."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=folder)
+        fd = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=folder)
     finally:
         os.close(folder)
+    return _regular(fd)
+
+
+def _regular(fd: int) -> IO[bytes]:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(0, "expected a regular file")
@@ -234,12 +239,15 @@ def _in_archive(path: str) -> Iterator[tuple[Item, int]]:
     import zstandard
 
     with ExitStack() as stack, guarded(path):
-        file = stack.enter_context(open(path, "rb"))
+        # A link that a person typed may lead to it; a FIFO of that name would never begin.
+        file = stack.enter_context(_regular(os.open(path, _READ)))
         _check_frame(file, path)
         plain = stack.enter_context(zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG).stream_reader(file))
         bounded = _Bounded(plain, zstandard.ZstdError)
         with tarfile.open(fileobj=bounded, mode="r|") as tar:  # type: ignore[call-overload]
-            for member in tar:
+            while (member := tar.next()) is not None:
+                # Else it would keep every one of millions.
+                tar.members.clear()
                 bounded.left = member.size + _MAX_HEADERS
                 data = tar.extractfile(member) if member.isreg() else None
                 target = os.fsencode(member.linkname) if member.issym() else None

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -347,6 +348,7 @@ def test_a_capture_behind_a_link_is_a_capture(folder: Path, archive: Path, tmp_p
 
 
 def test_links_out_of_a_capture_are_not_followed(copy: Path, tmp_path: Path):
+    """Fails without O_NOFOLLOW."""
     secret = tmp_path / "secret"
     secret.write_text('{"version": 1, "files": [], "PRECIOUS": 1}')
     for name in (bundle.SNAPSHOT, bundle.MANIFEST):
@@ -360,7 +362,7 @@ def test_links_out_of_a_capture_are_not_followed(copy: Path, tmp_path: Path):
 
 
 def test_a_folder_that_became_a_link_is_a_link(copy: Path, folder: Path):
-    """Though it leads to the very same files."""
+    """Though it leads to the very same files.  Fails where links to folders are gone into."""
     shutil.rmtree(copy / "proc")
     (copy / "proc").symlink_to(folder / "proc")
     problems = dict(verify(str(copy)).problems)
@@ -371,6 +373,7 @@ def test_a_folder_that_became_a_link_is_a_link(copy: Path, folder: Path):
 @pytest.mark.parametrize("what", ["fifo", "device", "socket", "folder"])
 @pytest.mark.parametrize("name", [bundle.SNAPSHOT, bundle.MANIFEST, "proc/meminfo"])
 def test_what_is_no_file_is_not_waited_for(copy: Path, what: str, name: str):
+    """Fails without O_NONBLOCK."""
     (copy / name).unlink()
     if what == "fifo":
         os.mkfifo(copy / name)
@@ -388,6 +391,28 @@ def test_what_is_no_file_is_not_waited_for(copy: Path, what: str, name: str):
         in_one_line(run("verify", str(copy)))
         if name == bundle.SNAPSHOT:
             in_one_line(run("--root", str(copy), "list"))
+
+
+@pytest.mark.parametrize("words", [("verify",), ("--root",), ("diff",)])
+def test_a_fifo_that_is_called_like_an_archive_is_not_waited_for(tmp_path: Path, words: tuple[str, ...]):
+    """Fails without O_NONBLOCK and the look at what was opened: nobody ever writes to it."""
+    path = str(tmp_path / "c.tar.zst")
+    os.mkfifo(path)
+    rest = {"verify": (), "--root": ("list",), "diff": (path,)}[words[0]]
+    in_one_line(run(*words, path, *rest))
+
+
+def test_millions_of_members_take_no_room(tmp_path: Path):
+    """Fails where tarfile keeps them: an archive of a few kilobytes would fill the memory."""
+    header = member("x")[0].tobuf()
+    path = packed(tmp_path / "c.tar.zst", header * 10_000 + bytes(1024))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in bundle.items(str(path))) == 10_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 << 20
 
 
 def test_a_tree_that_is_deeper_than_any_is_refused(copy: Path):
@@ -409,7 +434,8 @@ def test_a_tree_that_is_deeper_than_any_is_refused(copy: Path):
 
 
 def test_names_that_lead_out_are_only_names(archive: Path, tmp_path: Path):
-    """Nothing is ever unpacked, so there is nothing to lead out of; they are named, safely."""
+    """Nothing is ever unpacked, so there is nothing to lead out of; they are named, safely.  Fails without
+    ``safe.text`` in what ``verify`` says."""
     names = ["../../etc/passwd", "/etc/shadow", "a/../../b", "\x1b[2J"]
     whole = io.BytesIO(unpacked(archive))
     out = io.BytesIO()
@@ -458,6 +484,7 @@ def test_what_is_there_twice_is_named(archive: Path, tmp_path: Path):
 def test_what_is_larger_than_any_capture_is_not_read_on(
     folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ):
+    """Fails without bounds."""
     monkeypatch.setattr(bundle, limit, 20)
     for path in (folder, archive):
         line = in_one_line(run("verify", str(path)))
@@ -491,7 +518,7 @@ class Counting:
 
 @pytest.mark.parametrize("where", ["file", "after the end", "extended header", "long name"])
 def test_a_bomb_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
-    """Zeroes without end cost nothing to store, wherever they are."""
+    """Zeroes without end cost nothing to store, wherever they are.  Fails without bounds on files and headers."""
     monkeypatch.setattr(bundle, "MAX_FILE", 1 << 20)
     monkeypatch.setattr(bundle, "MAX_BYTES", 2 << 20)
     huge = bytes(12 << 20)
@@ -591,15 +618,18 @@ def test_a_capture_is_read_where_there_is_little_memory(folder: Path, archive: P
         assert done.returncode == 0, done.stderr
 
 
-def test_an_archive_that_wants_more_memory_than_is_reasonable_is_refused(tmp_path: Path):
-    parameters = zstandard.ZstdCompressionParameters(window_log=30, compression_level=1)
+def test_an_archive_that_wants_more_memory_than_is_reasonable_is_refused(archive: Path, tmp_path: Path):
+    """Although it is a capture otherwise.  Fails without both the frame's head and ``max_window_size``."""
+    whole = unpacked(archive)
     path = tmp_path / "c.tar.zst"
-    path.write_bytes(zstandard.ZstdCompressor(compression_params=parameters).compressobj().compress(b"") or b"")
-    out = io.BytesIO()
-    with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(out, closefd=False) as writer:
-        writer.write(b"x" * 1000)
-    path.write_bytes(out.getvalue())
-    refused(path)
+    for window, refuses in ((bundle._WINDOW_LOG, False), (24, True)):
+        how = zstandard.ZstdCompressionParameters.from_level(1, window_log=window, write_checksum=True)
+        with zstandard.ZstdCompressor(compression_params=how).stream_writer(path.open("wb")) as writer:
+            writer.write(whole)
+        if refuses:
+            refused(path)
+        else:
+            assert run("verify", str(path)).exit_code == 0
 
 
 @pytest.mark.parametrize("what", ["missing", "file", "empty folder", "fifo.tar.zst"])
