@@ -30,6 +30,15 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            from nsinspect import safe
+
+            # What was typed is quoted, and may be the name that a container gave to a file.
+            raise click.UsageError(safe.text(error.format_message()), error.ctx) from error
+
 
 @click.group(
     cls=_Commands,

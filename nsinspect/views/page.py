@@ -250,7 +250,7 @@ def _may_use(container: Container) -> list[Text]:
     if limits.memory.reservation_bytes not in (None, 0):
         rows.insert(2, ("reserve", Text(limit(limits.memory.reservation_bytes))))
     if container.others:
-        also = " · ".join(f"{file} {safe.text(b', '.join(lines))}" for file, lines in container.others)
+        also = " · ".join(f"{safe.text(file)} {safe.text(b', '.join(lines))}" for file, lines in container.others)
         rows.append(("also", Text(also)))
     if container.usage.pressure:
         waited = (f"{name} {found.some_us / 1e6:.1f} s" for name, found in container.usage.pressure.items())

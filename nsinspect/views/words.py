@@ -142,7 +142,7 @@ def field_words(field: str) -> str:
     """What a person calls a field of the document."""
     if field.startswith("namespaces."):
         return field.removeprefix("namespaces.") + " namespace"
-    return _FIELDS.get(field.replace(".effective.", ".own."), field.removeprefix("limits.others."))
+    return _FIELDS.get(field.replace(".effective.", ".own."), safe.text(field.removeprefix("limits.others.")))
 
 
 def drift_words(one: Drift) -> str:
