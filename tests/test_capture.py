@@ -509,6 +509,7 @@ def test_what_is_asked_for_is_read(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_pid_that_is_anothers_now_is_not_read():
+    """Fails without the start time."""
     one = me()
     answers = list(lastly.answers([one._replace(starttime=one.starttime + 1), one], ("cmdline",)))
     assert [one.data is None for one in answers] == [True, False]
@@ -565,7 +566,8 @@ def processes(*pids: int) -> list[Process]:
 
 
 def test_a_child_that_hangs_is_given_up_and_the_next_still_read(monkeypatch: pytest.MonkeyPatch, child: Any):
-    """Each costs what patience there is with a process, and not also the time that a child may take to start."""
+    """Each costs what patience there is with a process, and not also the time that a child may take to start.  Fails
+    without a limit of time."""
     monkeypatch.setattr(lastly, "PATIENCE", 0.3)
     children = child(hangs=[2])
     before = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -63,3 +64,20 @@ def test_links_between_documents_lead_somewhere():
     for page in [*HERE.glob("*.md"), *HERE.glob("docs/*.md"), *HERE.glob("*/README.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_protection_has_a_test_that_says_what_it_fails_without():
+    """SECURITY.md names no test that is not there, or that nobody saw fail; and no page of ours that is not."""
+    text = (HERE / "SECURITY.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text)
+    assert len(named) == len(set(named)) > 40
+    for file, name in named:
+        tree = ast.parse((HERE / file).read_text())
+        found = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+        (test,) = [one for one in found if one.name == name]
+        assert re.search(r"Fails\s+(without|where)", ast.get_docstring(test) or ""), f"{file}::{name}"
+    for path in re.findall(r"`(tests/[\w/]+\.py)`", text):
+        assert (HERE / path).exists(), path
+    for module in re.findall(r"^\|[^|]*\| (`[^|]*`[^|]*) \|", text.partition("## What proves it")[0], re.MULTILINE):
+        for name in re.findall(r"`([a-z_/]+)(?:\.[A-Z]\w+)?`", module):
+            assert (HERE / f"nsinspect/{name}.py").exists(), name

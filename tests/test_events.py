@@ -159,6 +159,7 @@ def test_throttling_of_a_container_that_is_gone_does_not_end_as_well():
 
 
 def test_a_container_that_restarts_is_not_throttled_because_its_counter_is_another_one():
+    """Fails where two inits are compared."""
     found = happened(both(throttled(50), processes(restarted)))
     assert (1, "throttling_began") not in found
 

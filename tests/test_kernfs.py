@@ -73,7 +73,7 @@ def test_a_missing_file_of_a_living_directory_is_none(top: Directory) -> None:
 
 
 def test_a_link_in_the_last_component_is_never_followed(top: Directory) -> None:
-    """A captured host cannot make us read another file than the one asked for."""
+    """A captured host cannot make us read another file than the one asked for.  Fails without O_NOFOLLOW."""
     put(top, "secret", b"root:x")
     os.symlink("secret", f"{top.path}/stat")
     for read in (top.read, top.read_rendered):
@@ -82,7 +82,7 @@ def test_a_link_in_the_last_component_is_never_followed(top: Directory) -> None:
 
 
 def test_a_linked_directory_is_never_entered(top: Directory) -> None:
-    """A process or cgroup that is a link to somewhere else is not there."""
+    """A process or cgroup that is a link to somewhere else is not there.  Fails without O_NOFOLLOW."""
     os.symlink("/proc", f"{top.path}/1")
     with pytest.raises((Vanished, Unreadable)):
         top.open("1")
@@ -97,7 +97,7 @@ def test_links_that_lead_round_in_circles_end(top: Directory) -> None:
 
 
 def test_a_fifo_does_not_make_us_wait(top: Directory) -> None:
-    """A FIFO without a writer reads as empty at once."""
+    """A FIFO without a writer reads as empty at once.  Fails without O_NONBLOCK."""
     os.mkfifo(f"{top.path}/stat")
     assert top.read("stat") == b""
     assert top.read_rendered("stat") == b""
@@ -129,7 +129,8 @@ def test_a_file_in_place_of_a_directory_is_no_process(top: Directory) -> None:
 
 
 def test_a_file_without_end_is_refused(top: Directory) -> None:
-    """Nothing legitimate is larger than the limit, and memory is not for an attacker to fill."""
+    """Nothing legitimate is larger than the limit, and memory is not for an attacker to fill.  Fails without a
+    bound."""
     put(top, "status", b"x" * 1000)
     with pytest.raises(Unreadable, match="larger than 999 bytes"):
         top.read("status", limit=999)
@@ -177,7 +178,7 @@ def test_a_removed_directory_has_vanished(top: Directory) -> None:
 
 
 def test_a_successor_of_the_same_name_is_never_read(top: Directory) -> None:
-    """A cgroup removed and made again under its old name is another one."""
+    """A cgroup removed and made again under its old name is another one.  Fails without ``dir_fd``."""
     put(top, "a/memory.max", b"old\n")
     with top.open("a") as held:
         inode = held.inode()
@@ -265,6 +266,25 @@ def test_a_cgroup_mount_elsewhere_is_not_moved_by_the_override() -> None:
     assert roots.cgroup("/sys/fs/cgroup") == "/c"
     assert roots.cgroup("/sys/fs/cgroup2") == "/h/sys/fs/cgroup2"
     assert roots.cgroup("/dev/cgroup/memory") == "/h/dev/cgroup/memory"
+
+
+def test_a_kernels_own_file_system_is_known_wherever_it_is(top: Directory) -> None:
+    """A host that is mounted somewhere is read as fast as this one; only in a copy a link may be anywhere."""
+    put(top, "proc/1/stat", b"")
+    with Roots(root=top.path, procfs_override="/proc").open_procfs() as proc, proc.open("self/task") as tasks:
+        assert (type(proc), type(tasks)) == (Directory, Directory)
+    with Roots(root=top.path).open_procfs() as proc, proc.open("1") as process:
+        assert (type(proc), type(process)) == (kernfs.Copied, kernfs.Copied)
+
+
+def test_a_removed_directory_of_a_copy_has_vanished(top: Directory) -> None:
+    """As one of a kernel's."""
+    put(top, "proc/1/stat", b"")
+    with Roots(root=top.path).open_procfs() as proc, proc.open("1") as process:
+        assert process.read("status") is None
+        shutil.rmtree(process.path)
+        with pytest.raises(Vanished):
+            process.read("status")
 
 
 def test_the_default_roots_are_this_machines_proc_and_cgroups(fs: FakeFilesystem) -> None:

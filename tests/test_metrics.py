@@ -559,7 +559,8 @@ def check_parses_back(name: str, image: str, path: bytes, comm: bytes) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))
 def test_a_hostile_name_is_one_label_and_nothing_else(text: str):
-    """It parses back as its safe form, and neither adds nor hides a sample."""
+    """It parses back as its safe form, and neither adds nor hides a sample.  Fails without ``safe.text`` or without
+    the escapes of a label."""
     check_parses_back(text, text, b"/" + os.fsencode(text.encode("utf-8", "backslashreplace")), b"\xff\x1b\n")
 
 

@@ -190,7 +190,8 @@ def test_hostile_names_do_not_reach_the_terminal(snapshot: Snapshot):
 
 
 def test_threads_of_the_next_process_of_a_pid_are_not_this_ones():
-    """What is read later is read of the same process, or not at all; namespaces' holders too."""
+    """What is read later is read of the same process, or not at all; namespaces' holders too.  Fails without the
+    start time."""
     mine = next(one for one in collect(Roots()).processes if one.pid == os.getpid())
     collector = Collector(Roots())
     before_it = (mine._replace(starttime=mine.starttime - 1),)

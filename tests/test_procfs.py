@@ -55,7 +55,8 @@ def status_of(**changes: str | None) -> bytes:
     ],
 )
 def test_a_stat_line_is_read_whatever_the_process_calls_itself(comm: bytes) -> None:
-    """A comm is fifteen bytes of the process's own choice and moves no field."""
+    """A comm is fifteen bytes of the process's own choice and moves no field.  Fails where a comm ends at its first
+    parenthesis."""
     expected = Stat(pid=4711, comm=comm, state="S", ppid=1, starttime=8812)
     assert expected == procfs.parse_stat(stat_of(comm))
 
@@ -170,7 +171,8 @@ def test_status_lines_that_are_no_numbers_are_malformed(changes: dict[str, str],
 
 
 def test_a_comm_cannot_forge_a_capability_line() -> None:
-    """The kernel escapes a newline of Name:, and Name: comes first, so a forged line never counts."""
+    """The kernel escapes a newline of Name:, and Name: comes first, so a forged line never counts.  Fails where the
+    first line of a name counts."""
     forged = status_of(Name="x\\nCapEff:\t0").replace(b"Name:", b"Name:\tx\nCapEff:\t000001ffffffffff\nName:", 1)
     assert procfs.parse_status(forged).cap_eff == 0xA80425FB
 

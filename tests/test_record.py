@@ -314,7 +314,7 @@ FORGED: tuple[Any, ...] = (
 @pytest.mark.parametrize("forged", range(len(FORGED)))
 @pytest.mark.parametrize("form", ["text", "json", "ecs", "timesketch"])
 def test_events_that_somebody_forged_harm_nobody(tmp_path: Path, forged: int, form: str):
-    """A recording may be of a host that is not trusted."""
+    """A recording may be of a host that is not trusted.  Fails without ``safe.text`` in ``eventlog``."""
     store = str(kept(tmp_path / "store", [used(0), used(1)], lambda _: [FORGED[forged]]))
     words = () if form == "text" else ("--format", form)
     result = nsinspect("events", "--store", store, *words)

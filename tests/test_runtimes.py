@@ -735,7 +735,8 @@ def endless() -> bytes:
     ],
 )
 def test_a_broken_database_is_malformed_and_costs_only_what_it_adds(content: bytes) -> None:
-    """Nothing but ``Malformed``, quickly; and the list still names the container."""
+    """Nothing but ``Malformed``, quickly; and the list still names the container.  Fails without a bound on what a
+    query may do."""
     with pytest.raises(Malformed) as caught:
         libpod_db.container(content, DB, ID)
     assert caught.value.path == DB

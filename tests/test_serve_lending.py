@@ -147,6 +147,7 @@ def test_one_connection_serves_many_files_and_folders(lender: str, allowed: Path
 
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(lender: str, allowed: Path):
+    """Fails without O_NOFOLLOW."""
     (allowed / "file").symlink_to("/etc/passwd")
     borrower = Borrower(lender)
     with pytest.raises(OSError) as caught:
@@ -156,6 +157,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(lender: str, allowed: Pat
 
 
 def test_a_fifo_does_not_hold_the_lender_up(lender: str, allowed: Path):
+    """Fails without O_NONBLOCK."""
     os.mkfifo(allowed / "file")
     borrower = Borrower(lender)
     os.close(borrower(str(allowed / "file")))
@@ -164,6 +166,7 @@ def test_a_fifo_does_not_hold_the_lender_up(lender: str, allowed: Path):
 
 @pytest.mark.parametrize("path", ["/etc/shadow", "x", "\udcff", "/" + "a" * 4000])
 def test_what_is_not_lent_is_refused_and_the_next_is_answered(lender: str, path: str):
+    """Fails without ``may_lend``."""
     borrower = Borrower(lender)
     for _ in range(2):
         with pytest.raises(PermissionError):

@@ -86,7 +86,7 @@ def test_a_record_is_a_line_as_prometheus_writes_it():
     ],
 )
 def test_hostile_text_stays_in_its_field(formatter: logging.Formatter, message: str, expected: str):
-    """Controls are spelled out; quotes and backslashes end nothing."""
+    """Controls are spelled out; quotes and backslashes end nothing.  Fails without ``safe.text`` or without quotes."""
     line = formatter.format(record("%s", message))
 
     one_line(line)

@@ -141,7 +141,7 @@ def test_state_files_that_hang_cost_names_and_nothing_else(
     stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None]
 ):
     """Their disk may be gone: within the deadline all else is there; no thread more waits for it at the next scrape;
-    and when it is back so is everything."""
+    and when it is back so is everything.  Fails without a deadline."""
     one = scraper()
     whole = one.scrape(30)
     impatient("state_files", 0.05)

@@ -355,7 +355,7 @@ def test_an_answer_that_fails_costs_its_client_only(caplog: pytest.LogCaptureFix
     "pieces", [(), (b"GET / HT",), (GET[:-2],), (b"\r\n",)], ids=["silence", "half a line", "no end", "an empty line"]
 )
 def test_who_does_not_say_what_it_wants_is_closed(pieces: tuple[bytes, ...]):
-    """After a while, without an answer or with an error."""
+    """After a while, without an answer or with an error.  Fails without a deadline for a head."""
 
     async def work() -> None:
         async with serving(patience=SHORT) as served:
@@ -367,7 +367,7 @@ def test_who_does_not_say_what_it_wants_is_closed(pieces: tuple[bytes, ...]):
 
 
 def test_a_byte_at_a_time_is_not_time_for_ever():
-    """The deadline is for the whole head, not for each byte."""
+    """The deadline is for the whole head, not for each byte.  Fails where each byte has a deadline of its own."""
 
     async def work() -> None:
         async with serving(patience=SHORT) as served, client(served) as one:
@@ -399,7 +399,8 @@ def test_a_connection_that_rests_is_closed_at_last():
 
 
 def test_who_never_reads_its_answer_is_closed():
-    """4 MB do not fit on the way; what was sent is thrown away with the connection."""
+    """4 MB do not fit on the way; what was sent is thrown away with the connection.  Fails without a deadline for
+    writing."""
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
@@ -477,7 +478,7 @@ def test_who_is_told_to_close_under_tls_sees_the_end_at_once(
 
 
 def test_above_the_cap_the_oldest_that_says_nothing_goes():
-    """Not who is being answered, not the younger ones, and never the newcomer."""
+    """Not who is being answered, not the younger ones, and never the newcomer.  Fails without a cap."""
 
     async def work() -> None:
         go = asyncio.Event()

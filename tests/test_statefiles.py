@@ -70,7 +70,7 @@ def make_link(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [os.mkfifo, make_directory, make_link], ids=["FIFO", "directory", "link"])
 def test_only_a_regular_file_is_state(reader: tuple[Reader, str], host: Path, make: object) -> None:
-    """Whatever else stands in its place is unreadable, at once."""
+    """Whatever else stands in its place is unreadable, at once.  Fails without O_NOFOLLOW, O_NONBLOCK or S_ISREG."""
     assert callable(make)
     make(host / "state")
     with pytest.raises(Unreadable) as caught:
@@ -87,7 +87,7 @@ def test_a_device_is_no_state() -> None:
 def test_a_file_beyond_the_limit_is_refused(
     reader: tuple[Reader, str], host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container's state is some kilobytes, and our memory is bounded."""
+    """A container's state is some kilobytes, and our memory is bounded.  Fails without ``MAX_BYTES``."""
     monkeypatch.setattr(statefiles, "MAX_BYTES", 99)
     (host / "state").write_bytes(b"x" * 100)
     (host / "fits").write_bytes(b"x" * 99)
@@ -100,7 +100,7 @@ def test_a_file_beyond_the_limit_is_refused(
     "target", ["/outside", "../../../outside", "../../../../../../outside"], ids=["absolute", "up", "far up"]
 )
 def test_a_link_of_a_captured_host_stays_inside_it(host: Path, target: str) -> None:
-    """A folder that links out of the captured host leads to the same path inside it."""
+    """A folder that links out of the captured host leads to the same path inside it.  Fails without RESOLVE_IN_ROOT."""
     (host / "var/lib/docker").symlink_to(target)
     assert Reader(Roots(root=str(host)), (), NOBODY.append).read("/var/lib/docker/config.json") == b"inside"
 
@@ -112,7 +112,8 @@ def test_a_path_of_a_captured_host_stays_inside_it(host: Path, path: str) -> Non
 
 
 def test_the_magic_links_of_proc_are_not_followed(host: Path) -> None:
-    """A link of /proc that jumps to another root is refused below a root of our own."""
+    """A link of /proc that jumps to another root is refused below a root of our own.  Fails without
+    RESOLVE_NO_MAGICLINKS."""
     reader = Reader(Roots(root="/proc"), (), NOBODY.append)
     with pytest.raises(Unreadable):
         reader.read("/self/root/etc/hostname")

@@ -416,6 +416,7 @@ def test_a_second_recorder_is_refused_until_the_first_has_ended(tmp_path: Path):
 
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o720, 0o740, 0o777, 0o1777])
 def test_a_directory_that_others_get_into_is_refused(tmp_path: Path, mode: int):
+    """Fails without a look at its mode."""
     path = tmp_path / "store"
     path.mkdir()
     path.chmod(mode)

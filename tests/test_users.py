@@ -33,6 +33,7 @@ def test_a_directorys_names_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_slow_service_costs_the_names_it_has_not_said_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    """Fails without a limit of time."""
     release = threading.Event()
 
     def slow(uid: int) -> str:

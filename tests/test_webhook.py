@@ -319,7 +319,8 @@ def test_pauses_become_longer_and_short_again(sender: Sender, monkeypatch: pytes
 
 
 def test_what_nobody_vouches_for_gets_nothing(sender: Sender):
-    """An address with TLS, and a certificate of no authority that is known here."""
+    """An address with TLS, and a certificate of no authority that is known here.  Fails without a look at
+    certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with Receiver(context=context) as receiver:
