@@ -5,6 +5,8 @@ They live apart so that parsers, readers and the collector can share them withou
 
 from __future__ import annotations
 
+import errno
+
 
 class NsinspectError(Exception):
     """Base of every error this package raises on purpose; its text is one line for a person."""
@@ -65,3 +67,21 @@ class Malformed(KernelError):
         unquoted = cls.__new__(cls)
         KernelError.__init__(unquoted, path, f"expected {expected}")
         return unquoted
+
+
+def meaning_of(number: int | None) -> type[KernelError] | None:
+    """What an errno from a procfs or cgroupfs file says; ``None``: this object has no such fact.
+
+    ENOENT means that too, unless the whole directory is gone, which only ``Directory.alive`` can tell.
+    """
+    match number:
+        # EOPNOTSUPP: pressure files with PSI off, cgroup.procs of a threaded cgroup.  EINVAL: attr/current without a
+        # security module.  ENOTDIR: a captured host that has a file where a directory was asked.
+        case errno.ENOENT | errno.EOPNOTSUPP | errno.EINVAL | errno.ENOTDIR:
+            return None
+        case errno.ESRCH | errno.ENODEV:
+            return Vanished
+        case errno.EACCES | errno.EPERM:
+            return Denied
+        case _:
+            return Unreadable

@@ -2,8 +2,7 @@
 
 A directory is opened once and everything below it is read relative to that descriptor.  For ``/proc/<pid>`` this pins
 the process: a reused pid can never be read through the old descriptor (the kernel answers ESRCH), so facts of two
-processes cannot mix.  For a cgroup it pins the very cgroup, even if one of the same name takes its place.  In a copy of
-a host, where anybody may have put a link at any place, no link is followed on any part of a way (:class:`Copied`).
+processes cannot mix.  For a cgroup it pins the very cgroup, even if one of the same name takes its place.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from nsinspect.errors import Denied, KernelError, Malformed, RootError, Unreadable, Vanished
+from nsinspect.errors import KernelError, Malformed, RootError, Unreadable, Vanished, meaning_of
 
 T = TypeVar("T")
 
@@ -28,10 +27,8 @@ _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _CHUNK = 4096
 # mountinfo of a host with 10,000 mounts is about 2 MB; nothing legitimate that is read here is larger.
 MAX_BYTES = 16 << 20
-
 # What the kernel's own file systems call themselves, statfs(2): procfs, sysfs, cgroups of v1 and v2.
 _KERNELS = {0x9FA0, 0x62656572, 0x27E0EB, 0x63677270}
-
 # Module-level names, so that a test can inject an errno that no kernel gives on demand.
 _open, _read, _close, _readlink, _stat = os.open, os.read, os.close, os.readlink, os.stat
 
@@ -102,8 +99,7 @@ class Roots:
 
     def open_procfs(self) -> Directory:
         """Open the directory that holds ``<pid>/``.  Raises :class:`RootError`."""
-        inside = "" if self.procfs_override else "proc"
-        return self._open(self.procfs_override or self.root, inside, self.procfs)
+        return self._open(self.procfs_override or self.root, "" if self.procfs_override else "proc", self.procfs)
 
     def open_cgroup(self, mount_point: str) -> Directory:
         """Open a cgroup mount.  Raises :class:`RootError`."""
@@ -359,6 +355,9 @@ class Copied(Directory):
         """See :meth:`Directory.readlinks`."""
         return tuple(map(self.readlink, names))
 
+    def all_rendered(self, names: Iterable[str]) -> list[bytes] | None:
+        """See :meth:`Directory.all_rendered`: one by one, part by part."""
+
     def alive(self) -> bool:
         """See :meth:`Directory.alive`; on a disk the number of links tells."""
         return os.fstat(self.fd).st_nlink > 0
@@ -395,25 +394,6 @@ def _is_kernels(fd: int) -> bool:
     """Whether this is on a file system whose names and links only the kernel makes."""
     import ctypes  # here, because a look at this very host does not need it
 
-    status = ctypes.create_string_buffer(256)  # struct statfs, which begins with the type
-    if ctypes.CDLL(None).fstatfs(fd, status) != 0:
-        return False
+    status = ctypes.create_string_buffer(256)  # struct statfs: begins with the type; stays 0 where that fails
+    ctypes.CDLL(None).fstatfs(fd, status)
     return ctypes.c_long.from_buffer(status).value & 0xFFFFFFFF in _KERNELS
-
-
-def meaning_of(number: int | None) -> type[KernelError] | None:
-    """What an errno from a procfs or cgroupfs file says; ``None``: this object has no such fact.
-
-    ENOENT means that too, unless the whole directory is gone, which only :meth:`Directory.alive` can tell.
-    """
-    match number:
-        # EOPNOTSUPP: pressure files with PSI off, cgroup.procs of a threaded cgroup.  EINVAL: attr/current without a
-        # security module.  ENOTDIR: a captured host that has a file where a directory was asked.
-        case errno.ENOENT | errno.EOPNOTSUPP | errno.EINVAL | errno.ENOTDIR:
-            return None
-        case errno.ESRCH | errno.ENODEV:
-            return Vanished
-        case errno.EACCES | errno.EPERM:
-            return Denied
-        case _:
-            return Unreadable

@@ -11,8 +11,8 @@ import stat
 import struct
 from collections.abc import Callable, Iterable
 
-from nsinspect.errors import KernelError, Unreadable
-from nsinspect.kernfs import Roots, meaning_of, watched
+from nsinspect.errors import KernelError, Unreadable, meaning_of
+from nsinspect.kernfs import Roots, watched
 from nsinspect.procfs import Mount, host_path
 
 MAX_BYTES = 8 << 20

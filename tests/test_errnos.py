@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nsinspect import kernfs
-from nsinspect.errors import Denied, KernelError, Unreadable, Vanished
+from nsinspect.errors import Denied, KernelError, Unreadable, Vanished, meaning_of
 from nsinspect.kernfs import Directory
 
 # None: the object lives and has no such fact.
@@ -71,13 +71,13 @@ def outcome(call: object, *arguments: object) -> type[KernelError] | None:
 @EVERY_ERRNO
 def test_an_errno_has_one_meaning(number: int, expected: type[KernelError] | None) -> None:
     """Absent, vanished, denied and unreadable are told apart in one place."""
-    assert expected == kernfs.meaning_of(number)
+    assert expected == meaning_of(number)
 
 
 @pytest.mark.parametrize("number", [None, 0, 9999, 523])
 def test_an_errno_nobody_knows_is_unreadable(number: int | None) -> None:
     """A new errno is a failure to be shown, never a silent absence."""
-    assert kernfs.meaning_of(number) is Unreadable
+    assert meaning_of(number) is Unreadable
 
 
 @EVERY_ERRNO
