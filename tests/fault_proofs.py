@@ -227,9 +227,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             "test_serve_scraper.py::test_a_part_that_hangs_leaves_time_for_those_after_it",
         ),
         Proof(
-            "psutil's files are FIFOs or links",
-            "unreadable, nobody waits",
-            "test_collect.py::test_what_psutil_reads_is_a_file_too",
+            "any file of a copy is a FIFO, a device or a link",
+            "costs its own fact, nobody waits, nothing outside is opened",
+            "test_hostile_trees.py::test_what_is_no_file_costs_no_more_than_itself",
         ),
     ),
 }

@@ -53,9 +53,8 @@ LINK = {**TEXT, "FIFO": NONE, "directory": NONE, "link to itself": AS_IS}
 NAMESPACE = {"FIFO": NONE, "directory": NONE, "link to itself": MALFORMED}
 # What says nothing of a process or cgroup: nobody counts the host as gone.
 HOST = {"ESRCH": NONE, "ENODEV": NONE}
-# An engine's file is opened another way, and must be a regular file; psutil gives no reasons.
+# An engine's file is opened another way, and must be a regular file.
 STATE = {"ESRCH": UNREADABLE, "ENODEV": UNREADABLE, "EOPNOTSUPP": UNREADABLE, "FIFO": UNREADABLE}
-PSUTIL = {**dict.fromkeys(USUAL, MALFORMED), "FIFO": UNREADABLE, "directory": UNREADABLE, "link to itself": UNREADABLE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +98,8 @@ _CLOSER = ("security.*=", "mounts", "findings=")
 TABLE = (
     # -- the host --------------------------------------------------------------------------------------------------
     Row(files=("proc/1/mountinfo",), unlike=dict.fromkeys(USUAL, REFUSED)),
-    Row(files=("proc/stat",), facts=("init.started_at",), others=("init.started_at",), unlike=PSUTIL),
-    Row(files=("proc/meminfo",), host=("memory_bytes",), unlike=PSUTIL),
+    Row(files=("proc/stat",), facts=("init.started_at",), others=("init.started_at",), unlike=HOST),
+    Row(files=("proc/meminfo",), host=("memory_bytes",), unlike={**HOST, **CUT}),
     Row(files=("proc/uptime",), unlike={**HOST, **CUT}),
     Row(files=("proc/sys/kernel/cap_last_cap",), facts=("capabilities.*=",), others=("capabilities.*=",),
         host=("cap_last_cap",), unlike={**HOST, **CUT}),
@@ -194,8 +193,6 @@ NOT_THERE = (
     "var/lib/containers/storage/overlay-containers/volatile-containers.json",
     "var/lib/docker/containers/ID/config.v2.json",
 )
-# Read by psutil, which is no witness.
-UNWITNESSED = ("proc/stat", "proc/meminfo")
 
 
 def row_of(file: str) -> Row:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pytest
 
 from nsinspect import kernfs, statefiles
@@ -236,7 +235,6 @@ class Refusal:
             (kernfs, "_readlink", self.readlink),
             (statefiles, "_open_in_root", self.open_in_root),
             (statefiles.os, "read", lambda fd, size: self.read("read", fd, size)),
-            (psutil._pslinux, "open_binary", self.open_binary),
         )
         for module, name, call in places:
             self.real[name] = getattr(module, name)
@@ -285,12 +283,6 @@ class Refusal:
             self.refuse()
         found: bytes = self.real["_readlink"](name, dir_fd=dir_fd)
         return found
-
-    def open_binary(self, name: str) -> Any:
-        """For psutil."""
-        if name == str(self.path):
-            self.refuse()
-        return self.real["open_binary"](name)
 
 
 FAULTS: dict[str, Fault] = {

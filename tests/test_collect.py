@@ -336,27 +336,6 @@ def test_a_boot_that_no_clock_shows_is_unknown(host: Path, btime: bytes):
     assert {c.init.started_at for c in build(snapshot).containers} == {None}
 
 
-@pytest.mark.parametrize("name", ["stat", "meminfo", "zoneinfo"])
-@pytest.mark.parametrize("instead", ["fifo", "link"])
-def test_what_psutil_reads_is_a_file_too(host: Path, name: str, instead: str, tmp_path: Path):
-    """Nobody waits at a FIFO in its place, and no link leads to a file of ours."""
-    meminfo = (host / "proc/meminfo").read_text()
-    # Where nothing is said to be available, psutil adds up zones.
-    (host / "proc/meminfo").write_text(re.sub("MemAvailable:.*\n", "", meminfo))
-    path = host / "proc" / name
-    path.unlink(missing_ok=True)
-    if instead == "fifo":
-        os.mkfifo(path)
-    else:
-        (tmp_path / "ours").write_text("btime 1700000000\nMemTotal: 4096 kB\nMemFree: 1 kB\n")
-        path.symlink_to(tmp_path / "ours")
-    snapshot = collect(Roots(root=str(host)))
-
-    assert [(issue.kind, issue.path) for issue in snapshot.issues] == [("unreadable", str(path))]
-    assert (snapshot.host.boot_time is None) is (name == "stat")
-    assert (snapshot.host.memory_bytes is None) is (name != "stat")
-
-
 def test_a_machine_without_a_cpu_is_damage_and_no_limit(host: Path):
     """An empty cpuset is an answer; an empty list of CPUs that are online is none, and nobody has zero cores of it."""
     (host / "sys/devices/system/cpu/online").write_bytes(b"\n")

@@ -49,7 +49,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> list[Host]:
         told = {deep: tell(root, CLOSE if deep else QUICK) for deep in (False, True)}
         assert all(one is not None and one.vanished == 0 and len(one.containers) == 2 for one in told.values())
         victim = next(iter(told[True].containers))
-        found.append(Host(root, told, seen.paths | {kind: [f"/{kind}"] for kind in table.UNWITNESSED}, victim))
+        found.append(Host(root, told, seen.paths, victim))
     return found
 
 
