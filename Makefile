@@ -4,7 +4,8 @@
 # make check    formatting, lint, types
 # make generate write what is made from the program: schema, reference pages, README help, goldens
 # make matrix   boot the guests and write down which engine and which privilege was proved there (as root, some minutes)
-# make bench    the benchmarks (as root)
+# make bench    measure beside the floor and peers, write docs/performance.md (as root, about 15 minutes);
+#               BENCH=--quick: about 3, BENCH=--whole: more than an hour, BENCH=--check: judge ratios, write nothing
 # make lock     pin the newest of everything in requirements-dev.lock
 # make dist     the sdist, the wheel and its bill of materials, in dist
 # make fuzz     every reader of hostile bytes under atheris, FUZZ_SECONDS (20) each; see docs/fuzzing.md
@@ -56,10 +57,7 @@ matrix: $(READY)
 	$(BIN)/python tools/generate.py
 
 bench: $(READY)
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/collect.py
-	$(BIN)/python benchmarks/scrape.py
-	$(BIN)/python benchmarks/record.py
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # A pin without wheels for a Python and machine that the README speaks of is found here, not by whoever has these.
 lock: $(READY)

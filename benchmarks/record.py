@@ -24,10 +24,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from load import LoadError, exit_on_signals, load
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.load import LoadError, exit_on_signals, load
 from nsinspect import codec
 from nsinspect.cgroupfs import Cgroup
 from nsinspect.kernfs import Roots

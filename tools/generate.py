@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE))
 
 from click.testing import CliRunner  # noqa: E402
 
+from benchmarks import page as performance  # noqa: E402
 from nsinspect.cli import cli  # noqa: E402
 from nsinspect.fields.container import CONTAINER  # noqa: E402
 from nsinspect.fields.finding import FINDING  # noqa: E402
@@ -305,7 +306,7 @@ def main() -> None:
     check = "--check" in sys.argv[1:]
     stale = []
     pages = [schema_file(), reference(), metrics_page(), flags_page(), engines_page(), privileges_page()]
-    pages += [faults_page(), readme()]
+    pages += [faults_page(), readme(), *performance.pages()]
     for path, text in [*pages, *goldens()]:
         if path.exists() and path.read_text() == text:
             continue
