@@ -141,7 +141,10 @@ def measure(wanted: Load, seconds: float, ids: Sequence[str]) -> dict[str, Any]:
                 left_out["collect / floor"] = "they did not read the same, so their ratio means nothing"
                 del result["ratios"]["collect / floor"]
         result["exporters"] = {name: one.about() for name, one in running.items()}
-    return {**result, "left_out": left_out | dropped}
+    left_out |= dropped
+    for name, reason in left_out.items():
+        note(f"left out: {name}: {reason}")
+    return {**result, "left_out": left_out}
 
 
 def under(wanted: Load, seconds: float) -> dict[str, Any]:
