@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import page
 from benchmarks.bounds import BOUNDS, MIB, Bound, judged
+from benchmarks.floor import same
 from benchmarks.load import obstacle
 from benchmarks.turns import LEAST, Sample, TooSlow, command, ratio, turns
 
@@ -141,3 +142,11 @@ def test_a_plot_and_page_are_made_of_results_without_any_load_that_was_skipped()
 
     assert "1,000 / 10,000 was skipped on this machine: no room." in text
     assert page.plot(found).startswith("<svg")
+
+
+@pytest.mark.parametrize(("strays", "expected"), [(5, True), (6, False)])
+def test_a_floor_that_read_something_else_is_no_floor(strays: int, expected: bool):
+    """A few processes may come and go; with more of them the two did not do the same work."""
+    read = {"processes": 100 + strays, "links": 800 + 8 * strays, "files": 300 + 3 * strays}
+
+    assert same(read, {"processes": 100, "links": 800, "files": 300}) is expected
