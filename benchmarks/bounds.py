@@ -64,8 +64,8 @@ class Bound(NamedTuple):
 BOUNDS = (
     Bound("--version", "import click", "cpu", *AS_IT_IS, 2, 2.5),
     Bound("collect", "floor", "cpu", 300, 3000, 1.5, 4),
-    Bound("list", "lsns", "cpu", 300, 3000, 0.25, 3),
-    Bound("list", "lsns", "cpu", 100, 1000, 1, 5.5),
+    Bound("list", "lsns", "cpu", 300, 3000, 0.25, 2.5),
+    Bound("list", "lsns", "cpu", 100, 1000, 1, 5),
     Bound("show", "list", "cpu", 300, 3000, 0.35, 1),
     Bound("ns", "lsns with owners", "cpu", 300, 3000, 1, 2),
     Bound("serve", "floor", "cpu", 300, 3000, 2.5, 5),

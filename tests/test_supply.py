@@ -130,7 +130,7 @@ def imported(*folders: str) -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
-    ours = {"nsinspect", "tests", "fuzz", *(path.stem for path in paths if path.parent.name in ("benchmarks", "tools"))}
+    ours = {"nsinspect", "tests", "fuzz", "benchmarks", *(path.stem for path in paths if path.parent.name == "tools")}
     return found - sys.stdlib_module_names - ours
 
 
