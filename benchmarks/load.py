@@ -128,14 +128,14 @@ class _Making:
             with contextlib.suppress(FileExistsError):
                 parent.mkdir()
                 self.made.append(parent)
-                _fill_cpuset(parent)
+                fill_cpuset(parent)
                 if hierarchy.version == 2:
                     self.enable(hierarchy.root)
                     self.enable(parent)
             for name in self.ids:
                 directory = parent / name
                 directory.mkdir()
-                _fill_cpuset(directory)
+                fill_cpuset(directory)
 
     def enable(self, directory: Path) -> None:
         """Hand every controller that can be handed down to the children of a v2 cgroup."""
@@ -169,20 +169,20 @@ class _Making:
             self.maker.communicate()
         deadline = time.monotonic() + 60
         left = [parent / name for parent in self.parents for name in self.ids]
-        while left := [directory for directory in left if not _remove(directory)]:
+        while left := [directory for directory in left if not removed(directory)]:
             if time.monotonic() > deadline:
                 raise LoadError(f"{len(left)} cgroups could not be removed, the first is {left[0]}")
             for directory in left:
-                _kill(directory)
+                kill_all(directory)
             time.sleep(0.02)
         for parent in self.made:
-            _remove(parent)  # stays if an engine has begun to use it
+            removed(parent)  # stays if an engine has begun to use it
         for control, controller in reversed(self.enabled):
             with contextlib.suppress(OSError):
                 control.write_text(f"-{controller}")
 
 
-def _fill_cpuset(directory: Path) -> None:
+def fill_cpuset(directory: Path) -> None:
     """A v1 cpuset begins empty and takes no process until it has CPUs and memory nodes."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         path = directory / name
@@ -191,7 +191,8 @@ def _fill_cpuset(directory: Path) -> None:
             path.write_text((directory.parent / name).read_text())
 
 
-def _remove(directory: Path) -> bool:
+def removed(directory: Path) -> bool:
+    """Remove a cgroup; whether it is gone."""
     try:
         directory.rmdir()
     except OSError as error:
@@ -199,7 +200,8 @@ def _remove(directory: Path) -> bool:
     return True
 
 
-def _kill(directory: Path) -> None:
+def kill_all(directory: Path) -> None:
+    """Kill every process of a cgroup."""
     with contextlib.suppress(OSError):
         for pid in (directory / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):

@@ -29,7 +29,7 @@ _FILES = {
     "mountinfo": ("proc/*/mountinfo",),
     "id_map": ("proc/*/[ug]id_map",),
     "label": ("proc/*/attr/current",),
-    "words": ("proc/uptime", "proc/sys/kernel/*"),
+    "words": ("proc/uptime", "proc/stat", "proc/meminfo", "proc/sys/kernel/*"),
     "control": ("sys/fs/cgroup/**/*.*", "sys/devices/system/cpu/online"),
     "spec": ("**/userdata/config.json", "**/config.v2.json", "**/hostconfig.json"),
 }

@@ -118,6 +118,11 @@ def _words(data: bytes) -> None:
         assert number is None or 0 <= number <= procfs.LARGEST
     uptime = parsed(procfs.parse_uptime, data)
     assert uptime is None or 0 <= uptime <= procfs.LATEST
+    boot, memory = parsed(procfs.parse_btime, data), parsed(procfs.parse_memory, data)
+    assert boot is None or 0 <= boot <= procfs.LATEST
+    assert memory is None or 0 < memory <= procfs.LARGEST
+    for name in parsed(procfs.parse_names, data) or ():
+        harmless(name)
     harmless(safe.text(procfs.parse_word(data)))
     procfs.unescape(data)
     named = namespaces.parse_named_link(data)

@@ -92,7 +92,8 @@ def _values(asker: Forgiving, directory: Directory, files: Parsers) -> tuple[dic
     data = directory.all_rendered(files)
     if data is not None:
         with suppress(Malformed):
-            return {file: parse(text) for (file, parse), text in zip(files.items(), data, strict=True)}, ()
+            read = zip(files.items(), data, strict=True)
+            return {file: parse(text) for (file, parse), text in read if text is not None}, ()
     values: dict[str, object] = {}
     unknown = []
     for file, parse in files.items():
@@ -113,9 +114,14 @@ def _set(
     asker: Forgiving, directory: Directory, others: Mapping[str, bytes | None]
 ) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
     """Those of the files in which something is set, as lines."""
+    data = directory.all_rendered(others)
     found = []
-    for file, unset in others.items():
-        lines = asker.fact(directory, file, cgroupfs.parse_lines)
+    for number, (file, unset) in enumerate(others.items()):
+        if data is None:
+            lines = asker.fact(directory, file, cgroupfs.parse_lines)
+        else:
+            text = data[number]
+            lines = None if text is None else cgroupfs.parse_lines(text)
         if lines is not None and b"\n".join(lines) != unset:
             found.append((file, lines))
     return tuple(found)

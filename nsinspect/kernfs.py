@@ -224,26 +224,30 @@ class Directory:
             return None
         return data if len(data) < _CHUNK else self._read(name, MAX_BYTES, None)
 
-    def all_rendered(self, names: Iterable[str]) -> list[bytes] | None:
+    def all_rendered(self, names: Iterable[str]) -> list[bytes | None] | None:
         """:meth:`read_rendered` of several in one go, which is the usual case; ``None`` where any of them cannot be
         had, or is longer than usual: then whoever asks one by one learns why."""
         if _witness is not None:
             return None
         fd = self.fd
-        found = []
-        try:
-            for name in names:
+        found: list[bytes | None] = []
+        for name in names:
+            try:
                 file = _open(name, _READ, dir_fd=fd)
                 try:
                     data = _read(file, _CHUNK)
                 finally:
                     _close(file)
-                if len(data) == _CHUNK:
+            except OSError as error:
+                if meaning_of(error.errno) is not None:
                     return None
-                found.append(data)
-        except OSError:
-            return None
-        return found
+                found.append(None)
+                continue
+            if len(data) == _CHUNK:
+                return None
+            found.append(data)
+        # One that is absent may be so because all of it went away.
+        return None if None in found and not self.alive() else found
 
     def readlink(self, name: bytes) -> bytes | None:
         """Where a link below this directory points, or ``None`` when there is none."""
@@ -355,7 +359,7 @@ class Copied(Directory):
         """See :meth:`Directory.readlinks`."""
         return tuple(map(self.readlink, names))
 
-    def all_rendered(self, names: Iterable[str]) -> list[bytes] | None:
+    def all_rendered(self, names: Iterable[str]) -> list[bytes | None] | None:
         """See :meth:`Directory.all_rendered`: one by one, part by part."""
 
     def alive(self) -> bool:

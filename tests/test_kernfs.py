@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -70,6 +71,36 @@ def test_a_missing_file_of_a_living_directory_is_none(top: Directory) -> None:
     assert top.read("memory.max") is None
     assert top.read_rendered("memory.max") is None
     assert top.readlink(b"ns/net") is None
+
+
+def test_several_files_are_read_at_once_and_one_that_is_absent_costs_no_other(
+    top: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without some control file would have all the others of each cgroup read twice."""
+    names = ("a", "absent", "b")
+    for name in ("a", "b"):
+        Path(top.path, name).write_text(name)
+    opened: list[str] = []
+    real = kernfs._open
+
+    def counting(name: str, flags: int, *, dir_fd: int) -> int:
+        opened.append(name)
+        return real(name, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(kernfs, "_open", counting)
+    assert top.all_rendered(names) == [b"a", None, b"b"]
+    assert opened == list(names)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESRCH, errno.ENODEV, errno.EIO])
+def test_what_cannot_be_had_at_once_is_left_to_who_asks_one_by_one(
+    top: Directory, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*arguments: object, **options: object) -> int:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(kernfs, "_open", refusing)
+    assert top.all_rendered(("a",)) is None
 
 
 def test_a_link_in_the_last_component_is_never_followed(top: Directory) -> None:

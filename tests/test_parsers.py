@@ -282,16 +282,36 @@ PARSERS = {
         ),
         (b"net:[", b"1", b"]", b":[", b"pipe"),
     ),
+    "procfs.parse_btime": Parser(
+        procfs.parse_btime,
+        (float,),
+        st.integers(0, procfs.LATEST).map(lambda boot: (b"cpu  1 0 2\nbtime %d\nprocesses 9\n" % boot, float(boot))),
+        (b"btime ", b"1", b"\n", b"-"),
+    ),
     "procfs.parse_cgroup": Parser(
         procfs.parse_cgroup, (tuple,), CGROUPS, (b"0::/", b"1:cpu,cpuacct:/a", b":", b"\n", b"/", b"a", b"/../", b" ")
     ),
     "procfs.parse_id_map": Parser(procfs.parse_id_map, (tuple,), ID_MAPS, (b"0 ", b"1", b" ", b"\n", b"\t", b"\x0b")),
     "procfs.parse_label": Parser(procfs.parse_label, (bytes, type(None)), LABELS, (b"\n", b"\0", b"a (enforce)")),
+    "procfs.parse_memory": Parser(
+        procfs.parse_memory,
+        (int,),
+        st.integers(1, 1 << 40).map(lambda kib: (b"MemTotal:       %d kB\nMemFree: 1 kB\n" % kib, kib << 10)),
+        (b"MemTotal:", b" ", b"1", b" kB", b"\n"),
+    ),
     "procfs.parse_mountinfo": Parser(
         procfs.parse_mountinfo,
         (tuple,),
         MOUNTS,
         (b"1 2 0:1 / / rw", b" - ", b" ", b"-", b"x", b"\n", b"\\040", b"\\", b" shared:1", b"1 "),
+    ),
+    "procfs.parse_names": Parser(
+        procfs.parse_names,
+        (tuple,),
+        st.lists(st.text("abc_", min_size=1, max_size=32)).map(
+            lambda names: (end(" ".join(names).encode()), tuple(names))
+        ),
+        (b"cpu", b" ", b"\n", b"\0"),
     ),
     "procfs.parse_number": Parser(procfs.parse_number, (int,), plain(U64), (b"1", b" ", b"\n", b"-")),
     "procfs.parse_stat": Parser(

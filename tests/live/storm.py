@@ -21,12 +21,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.load import NEW_NAMESPACES, PR_SET_CHILD_SUBREAPER, _fill_cpuset, _kill, _remove, hierarchies
+from benchmarks.load import fill_cpuset, hierarchies, kill_all, removed
 
 MARK = "57045704"
 """How ids of these containers end."""
 STEADY, MAKERS, SLOTS, FLOOD = 8, 2, 10, 150
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+# Of mounts, uts, ipc, pids and the network: linux/sched.h.
+NEW_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
 HOSTILE = (
     b"\x1b[31mred\x1b[0m",
@@ -99,7 +101,7 @@ class Container:
         self.directories = [parent / self.id for parent in parents.values()]
         for directory in self.directories:
             directory.mkdir()
-            _fill_cpuset(directory)
+            fill_cpuset(directory)
         self.limits(chance)
         self.init = clone(NEW_NAMESPACES)
         if self.init == 0:
@@ -118,7 +120,7 @@ class Container:
         inner = self.directories[0] / os.fsdecode(chance.choice(HOSTILE).replace(b"\n", b" ").replace(b"/", b"|"))
         if os.getpid() == 1 and chance.random() < 0.3:
             inner.mkdir(exist_ok=True)
-            _fill_cpuset(inner)
+            fill_cpuset(inner)
             enter([inner])
         while True:
             name_thyself(chance)
@@ -163,7 +165,7 @@ def swept(directory: Path) -> bool:
     """Remove a cgroup and those below it; whether it is gone."""
     for below in directory.glob("*/") if directory.exists() else ():
         swept(below)
-    return _remove(directory)
+    return removed(directory)
 
 
 # -- what storms -------------------------------------------------------------------------------------------------------
@@ -228,11 +230,11 @@ def rename(going: Callable[[], bool], chance: random.Random) -> None:
     home = {name: parent / f"{'0' * 56}{MARK}" for name, parent in parents.items()}
     for directory in home.values():
         directory.mkdir(exist_ok=True)
-        _fill_cpuset(directory)
+        fill_cpuset(directory)
     here = {name: directory / "first" for name, directory in home.items()}
     for directory in here.values():
         directory.mkdir(exist_ok=True)
-        _fill_cpuset(directory)
+        fill_cpuset(directory)
     enter(list(here.values()))
     while going():
         name_thyself(chance)
@@ -277,7 +279,7 @@ def sweep() -> None:
             deadline = time.monotonic() + 20
             while not swept(place) and time.monotonic() < deadline:
                 for directory, _, _ in os.walk(place):
-                    _kill(Path(directory))
+                    kill_all(Path(directory))
                 time.sleep(0.02)
 
 
@@ -302,7 +304,7 @@ def main() -> None:
     os.nice(10)
     for parent in parents.values():
         parent.mkdir(exist_ok=True)
-        _fill_cpuset(parent)
+        fill_cpuset(parent)
     before = handed_down()
     try:
         storm(random.Random(seed), seed)
@@ -310,7 +312,7 @@ def main() -> None:
         enter([one.root for one in hierarchies()])
         sweep()
         for parent in parents.values():
-            _remove(parent)  # stays where an engine uses it
+            removed(parent)  # stays where an engine uses it
         for control, word in reversed(before):
             with contextlib.suppress(OSError):
                 control.write_text(word)
