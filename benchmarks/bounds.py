@@ -68,7 +68,7 @@ BOUNDS = (
     Bound("list", "lsns", "cpu", 100, 1000, 1, 5),
     Bound("show", "list", "cpu", 300, 3000, 0.35, 1),
     Bound("ns", "lsns with owners", "cpu", 300, 3000, 1, 2),
-    Bound("serve", "floor", "cpu", 300, 3000, 2.5, 5),
+    Bound("serve", "floor", "cpu", 300, 3000, 2.5, 6),
     Bound("serve", "", "rss", 300, 3000, 64, 64),
 )
 
