@@ -66,9 +66,9 @@ BOUNDS = (
     Bound("collect", "floor", "cpu", 300, 3000, 1.5, 4),
     Bound("list", "lsns", "cpu", 300, 3000, 0.25, 2.5),
     Bound("list", "lsns", "cpu", 100, 1000, 1, 5),
-    Bound("show", "list", "cpu", 300, 3000, 0.35, 1),
+    Bound("show", "list", "cpu", 300, 3000, 0.35, 1.4),
     Bound("ns", "lsns with owners", "cpu", 300, 3000, 1, 2),
-    Bound("serve", "floor", "cpu", 300, 3000, 2.5, 6),
+    Bound("serve", "floor", "cpu", 300, 3000, 2.5, 7),
     Bound("serve", "", "rss", 300, 3000, 64, 64),
 )
 
