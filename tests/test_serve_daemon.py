@@ -6,7 +6,6 @@ import contextlib
 import gc
 import http.client
 import json
-import logging
 import os
 import queue
 import re
@@ -27,7 +26,7 @@ from nsinspect.cli import cli
 from nsinspect.serve import daemon
 from nsinspect.serve.daemon import Flags
 from nsinspect.serve.notify import CannotServe
-from tests.runner import runner
+from tests.runner import loggers_as_they_were, runner
 
 HERE = Path(__file__).parent
 HOST = HERE / "fixtures/hosts/docker-hybrid"
@@ -88,13 +87,8 @@ class Here(Ended):
     """The same in this process, and the log as it was: what a refusal looks like from outside, others show."""
 
     def __init__(self, *arguments: str, root: Path = HOST) -> None:
-        log = logging.getLogger("nsinspect")
-        handlers, level, propagate = log.handlers[:], log.level, log.propagate
-        try:
+        with loggers_as_they_were():
             found = runner().invoke(cli, ["--root", str(root), "serve", *arguments])
-        finally:
-            log.handlers[:], log.propagate = handlers, propagate
-            log.setLevel(level)
         assert isinstance(found.exception, SystemExit), found.exc_info
         self._ended = found.exit_code, found.stdout, found.stderr
 

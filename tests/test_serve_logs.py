@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsinspect.serve import logs
+from tests.runner import loggers_as_they_were
 
 FUZZ = settings(deadline=None, max_examples=100)
 PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "=\\]+)(?: |$)')
@@ -127,12 +128,9 @@ def test_an_exception_is_on_the_same_line(formatter: logging.Formatter):
 
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
-    """The package's logger, as it was when the test is over."""
-    found = logging.getLogger("nsinspect")
-    before = found.handlers[:], found.level, found.propagate
-    yield found
-    found.handlers[:], found.level, found.propagate = before
-    found.setLevel(before[1])
+    """The package's logger."""
+    with loggers_as_they_were():
+        yield logging.getLogger("nsinspect")
 
 
 @pytest.mark.parametrize("style", ["logfmt", "json"])
@@ -143,7 +141,9 @@ def test_the_log_goes_to_stderr_from_its_level_on(log: logging.Logger, monkeypat
     logs.start("warning", style)
     logging.getLogger("nsinspect.serve").info("not this")
     logging.getLogger("nsinspect.serve").warning("this\nhere")
+    logging.getLogger("asyncio").error("a callback\nfailed")
 
-    (line,) = stderr.getvalue().splitlines()
-    assert fields(logs.Json() if style == "json" else logs.Logfmt(), line)["msg"] == r"this\x0ahere"
+    formatter = logs.Json() if style == "json" else logs.Logfmt()
+    said = [fields(formatter, line)["msg"] for line in stderr.getvalue().splitlines()]
+    assert said == [r"this\x0ahere", r"a callback\x0afailed"]
     assert not log.propagate

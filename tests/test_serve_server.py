@@ -443,6 +443,27 @@ def test_a_client_may_go_at_any_moment(said: bytes, reset: bool):
     run(work())
 
 
+def test_a_client_that_was_sent_all_while_it_was_being_closed_is_forgotten_quietly():
+    """Of such a one asyncio's transport cannot be aborted any more: it was a traceback in the log."""
+
+    async def work() -> None:
+        server = Server(plain, refusal, lambda: None, lambda _: True, LONG)
+        mine, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        _, writer = await asyncio.open_connection(sock=mine)
+        writer.write(BIG)
+        writer.close()
+        with theirs:
+            while await asyncio.get_running_loop().sock_recv(theirs, 1 << 20):
+                pass
+        await writer.wait_closed()
+        done = asyncio.create_task(asyncio.sleep(0))
+        await done
+        server._gone(server_module._Connection(mine, writer=writer), done)
+
+    run(work())
+
+
 def test_the_stream_of_a_client_that_went_is_closed_before_it_is_forgotten():
     """Python warns of each one that is not (python -X dev, -W error)."""
 

@@ -47,10 +47,11 @@ def _quoted(value: str) -> str:
 
 
 def start(level: str, style: str) -> None:
-    """Send this package's log to stderr."""
+    """Send this package's log to stderr, and what asyncio complains of: that would be lines as they come."""
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if style == "json" else Logfmt())
-    log = logging.getLogger("nsinspect")
-    log.addHandler(handler)
-    log.setLevel(level.upper())
-    log.propagate = False
+    for name, least in (("nsinspect", level.upper()), ("asyncio", "WARNING")):
+        log = logging.getLogger(name)
+        log.addHandler(handler)
+        log.setLevel(least)
+        log.propagate = False

@@ -179,7 +179,10 @@ class Server:
 
     def _gone(self, connection: _Connection, _task: asyncio.Task[None]) -> None:
         self._connections.pop(connection, None)
-        if connection.stuck and connection.socket.fileno() >= 0:
+        if connection.socket.fileno() < 0:
+            # Its transport has sent all and closed it; one that did so while it was being closed cannot be aborted.
+            return
+        if connection.stuck:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         if connection.writer is not None:
             connection.writer.transport.abort()
