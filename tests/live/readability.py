@@ -360,7 +360,7 @@ FACTS: dict[str, Fact] = {
 def measured() -> dict[str, Any]:
     """By fact and target, whether each privilege is enough: "yes", "no", or "-" where root is not told either."""
     # Once here, so that all is imported by now: this checkout and this Python may be nobody's to read.
-    for name in ("nsinspect.netns", "nsinspect.users"):
+    for name in ("nsinspect.netns", "nsinspect.users", "psutil", "ipaddress"):
         importlib.import_module(name)  # which a captured host does not need
     for words in commands("web").values():
         runner().invoke(cli.cli, ["--root", BUNDLED, *words, "--json"], catch_exceptions=False)
