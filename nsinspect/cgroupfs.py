@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Literal, NamedTuple, TypedDict
 
 from nsinspect.errors import Malformed
@@ -390,9 +389,11 @@ def relative(hierarchy: Hierarchy, path: bytes) -> str | None:
     return os.fsdecode(inside) or "."
 
 
-@lru_cache(maxsize=65536)
 def ancestors(path: bytes) -> tuple[bytes, ...]:
-    """``path`` and every cgroup above it, up to ``/``: ``/a/b`` gives ``/a/b``, ``/a``, ``/``."""
+    """``path`` and every cgroup above it, up to ``/``: ``/a/b`` gives ``/a/b``, ``/a``, ``/``.
+
+    Not remembered: of a path as long as they may be, which a container may make many of, this is 4 MB.
+    """
     found = []
     while path not in (b"", b"/"):
         found.append(path)

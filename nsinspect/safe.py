@@ -14,13 +14,25 @@ from functools import lru_cache
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-@lru_cache(maxsize=4096)  # ids, names and commands recur
+# Longer texts are not remembered: a container's labels may have megabytes.
+_REMEMBERED = 200
+
+
 def text(chosen: bytes | str) -> str:
     r"""One line of visible text: ``b"a\x1b[31m\xff"`` becomes ``a\x1b[31m\xff`` spelled out.
 
     Always valid UTF-8, always one line, and the same for the same input.  A backslash stays as it is, so that
     systemd's own ``\x2d`` can be recognised.
     """
+    return _known(chosen) if len(chosen) <= _REMEMBERED else _safe(chosen)
+
+
+@lru_cache(maxsize=4096)  # ids, names and commands recur
+def _known(chosen: bytes | str) -> str:
+    return _safe(chosen)
+
+
+def _safe(chosen: bytes | str) -> str:
     if isinstance(chosen, bytes):
         if chosen.isascii() and (whole := chosen.decode("ascii")).isprintable():
             return whole

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import tracemalloc
+from collections.abc import Callable
 from string import ascii_letters, ascii_lowercase, digits
 from typing import NamedTuple
 
@@ -10,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nsinspect import safe
+from nsinspect.cgroupfs import ancestors
 from nsinspect.runtimes import recognise
 
 A, B, C = "0123456789abcdef" * 4, "b" * 64, "c" * 64
@@ -403,3 +408,51 @@ def test_pieces_of_the_grammar_never_raise(words: list[bytes]) -> None:
         assert (path + b"/").startswith(match.path + b"/")
         assert match.id not in ("", ".", "..")
         assert "/" not in match.id
+
+
+# -- names that a container chose to fill memory with ------------------------------------------------------------------
+
+
+def kept_of(work: Callable[[], object]) -> int:
+    """Bytes that are still held after some work."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_cgroups_that_are_made_to_be_remembered_are_forgotten():
+    """Paths of 4,096 bytes, 2,000 deep or with long names, a new one in each scrape: megabytes each, once."""
+    container = b"/docker/" + b"c" * 64
+    deep = [container + b"/%d" % number + b"/x" * 2000 for number in range(4)]
+    long = [container + b"/%d" % number + (b"/" + b"y" * 250) * 15 for number in range(400)]
+
+    def work() -> None:
+        for path in (*deep, *long):
+            (found,) = recognise(path)
+            assert found.path == container
+            assert ancestors(path)[-2:] == (b"/docker", b"/")
+
+    assert kept_of(work) < 1 << 20
+
+
+def test_texts_that_are_made_to_be_remembered_are_forgotten():
+    """A label of a container may have megabytes, and every one be another."""
+
+    def work() -> None:
+        for number in range(100):
+            assert safe.text(b"%d" % number + b"\x1b" * 100_000).endswith(r"\x1b")
+
+    assert kept_of(work) < 1 << 20
+
+
+def test_below_so_many_cgroups_nobody_keeps_containers():
+    """The container around is known however deep its processes are."""
+    inner = b"/docker/" + b"d" * 64
+    outer = b"/docker/" + b"c" * 64
+    assert [one.id[:1] for one in recognise(outer + b"/a" * 30 + inner)] == ["c", "d"]
+    assert [one.id[:1] for one in recognise(outer + b"/a" * 100 + inner)] == ["c"]

@@ -44,14 +44,28 @@ class Match(NamedTuple):
     pod: Pod | None = None
 
 
-@lru_cache(maxsize=65536)
+# Containers in containers in pods have a dozen; what is below so many nobody but who wants to be looked for put there.
+_DEEPEST = 64
+# Longer ones are not remembered: names are a container's to choose, and memory is ours.
+_REMEMBERED = 512
+
+
 def recognise(path: bytes) -> tuple[Match, ...]:
     """The containers that a cgroup path leads through by the engines' naming, outermost first; empty for the host and
     for helpers of engines.
 
     Only the outermost is certain: what lies below it, the container may have named itself.
     """
-    components = path.split(b"/")
+    return _recognised(path) if len(path) <= _REMEMBERED else _chain(path)
+
+
+@lru_cache(maxsize=4096)
+def _recognised(path: bytes) -> tuple[Match, ...]:
+    return _chain(path)
+
+
+def _chain(path: bytes) -> tuple[Match, ...]:
+    components = path.split(b"/", _DEEPEST + 1)[: _DEEPEST + 1]
     chain: list[Match] = []
     for index, component in enumerate(components):
         if component.endswith(b" (deleted)"):  # what the kernel adds for a zombie whose cgroup is gone
@@ -74,7 +88,7 @@ def recognise(path: bytes) -> tuple[Match, ...]:
 
 
 # What is above hundreds of containers is mostly the same.
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _named(component: bytes, above: Above) -> tuple[Engine | None, str | None]:
     """The engine that one component of a path is of, and the container's id; without an id it holds a helper."""
     for engine in ENGINES:

@@ -112,15 +112,20 @@ def _samples(metric: Metric[T], subject: T, identity: str) -> list[str]:
     for values, value in found:
         if value is None:
             continue
-        labels = _labels(metric.labels, values) if values else ""
+        labels = (_known_labels if len(values) < 3 else _labels)(metric.labels, values) if values else ""
         if identity:
             labels = f"{identity},{labels}" if labels else identity
         lines.append(f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n")
     return lines
 
 
-# The same few names of capabilities, namespaces and sets recur in every container.
+# The same few names of capabilities, namespaces and sets recur in every container; what a container chose is its own,
+# and may be long.
 @lru_cache(maxsize=4096)
+def _known_labels(names: tuple[str, ...], values: tuple[Text, ...]) -> str:
+    return _labels(names, values)
+
+
 def _labels(names: tuple[str, ...], values: tuple[Text, ...]) -> str:
     return ",".join(f'{name}="{_label(value)}"' for name, value in zip(names, values, strict=True))
 
