@@ -119,8 +119,9 @@ def build(snapshot: Snapshot, grouping: Grouping | None = None, *, isolates: boo
 
 def with_deeper(model: Model, snapshot: Snapshot, grouping: Grouping, groups: Sequence[Group]) -> Model:
     """The model with what a deeper look at some of its containers, ``groups`` of the same grouping, showed."""
-    seen = {one.id: one for one in _containers(snapshot, groups, grouping)}
-    return _model(snapshot, grouping, tuple(seen.get(one.id, one) for one in model.containers))
+    # By init too: a cgroup inside another container may be called by the very id of this one.
+    seen = {(one.id, one.init.pid): one for one in _containers(snapshot, groups, grouping)}
+    return _model(snapshot, grouping, tuple(seen.get((one.id, one.init.pid), one) for one in model.containers))
 
 
 def _model(snapshot: Snapshot, grouping: Grouping, containers: tuple[Container, ...]) -> Model:

@@ -66,7 +66,7 @@ def files(wanted: str, more: dict[str, Any], name: str = "podman-v2") -> Change:
         found: dict[tuple[int, bytes], Cgroup] = {}
         for key, cgroup in snapshot.cgroups.items():
             mine = {file: value for file, value in more.items() if key[1] in paths and file in cgroup.files}
-            found[key] = cgroup._replace(files={**cgroup.files, **mine}) if mine else cgroup  # type: ignore[typeddict-item]
+            found[key] = cgroup._replace(files={**cgroup.files, **mine}) if mine else cgroup
         assert found != snapshot.cgroups
         return replace(snapshot, cgroups=found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from nsinspect import kernfs
 from nsinspect.cli import cli
+from nsinspect.cli.common import Looked, find
 from nsinspect.collect import collect
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model, build
@@ -135,6 +137,28 @@ def test_show_says_of_a_container_what_list_says(host: str):
     assert len(listed) >= 3
     for one in listed:
         assert ask(host, "show", one["id"])["container"] == one
+
+
+def test_show_is_of_the_container_that_was_meant_where_another_calls_itself_by_its_id():
+    """A container may make a cgroup inside its own that is named like any other; that one has no name."""
+    snapshot = collect(Roots(root=str(HERE / "fixtures/hosts/podman-v2")))
+    web, around, other = (next(c for c in build(snapshot).containers if c.name == n) for n in ("web", "priv", "plain"))
+    forged = around.cgroup_path + b"/libpod-" + web.id.encode()
+    processes = tuple(
+        one._replace(cgroup=tuple(line._replace(path=forged) for line in one.cgroup)) if one.pid in other.pids else one
+        for one in snapshot.processes
+    )
+    looked = Looked(replace(snapshot, processes=processes), isolates=True, limits=False, confinement=False)
+    assert [one.id for one in looked.model.containers].count(web.id) == 2
+
+    found = looked.deeper(find(looked.model, "web"))
+    assert (found.name, found.init, found.limits, found.mount_table) == (
+        web.name,
+        web.init,
+        web.limits,
+        web.mount_table,
+    )
+    assert len({one.init.pid for one in looked.model.containers}) == len(looked.model.containers)
 
 
 class Paths:

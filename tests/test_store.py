@@ -176,7 +176,7 @@ def test_events_are_all_there_although_the_clock_stepped_back(tmp_path: Path):
     """Between two recorders, so that the second file begins before the first one ends."""
     for times in ((100, 105), (102, 107), (50, 90)):
         looks = [at(used(0), seconds) for seconds in times]
-        path = kept(tmp_path / "store", looks, lambda number, times=times: [{"at": times[number]}])  # type: ignore[misc]
+        path = kept(tmp_path / "store", looks, lambda number, times=times: [{"at": times[number]}])
 
     for since in (0, 60, 101, 104, 106):
         found = [one["at"] for one in Recording(str(path)).events(START + since)]
@@ -341,7 +341,7 @@ def test_what_somebody_else_wrote_into_whole_frames_breaks_nothing(tmp_path: Pat
             with contextlib.suppress(NsinspectError):
                 assert isinstance(recording.at(moment), Snapshot)
             assert all(isinstance(one, dict) for one in recording.events())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - all that break it are told of at once
             broken.append((packed[:60], repr(error)[:80]))
     assert broken == []
 

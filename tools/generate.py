@@ -17,22 +17,22 @@ from typing import Any
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
 
-from click.testing import CliRunner  # noqa: E402
+from click.testing import CliRunner
 
-from benchmarks import page as performance  # noqa: E402
-from nsinspect.cli import cli  # noqa: E402
-from nsinspect.fields.container import CONTAINER  # noqa: E402
-from nsinspect.fields.finding import FINDING  # noqa: E402
-from nsinspect.fields.host import HOST  # noqa: E402
-from nsinspect.fields.namespace import NAMESPACE_ROWS  # noqa: E402
-from nsinspect.fields.network import NETWORK  # noqa: E402
-from nsinspect.fields.power import POWER  # noqa: E402
-from nsinspect.fields.scrape import SCRAPE  # noqa: E402
-from nsinspect.views import jsonschema  # noqa: E402
-from nsinspect.views import metrics as metrics_view  # noqa: E402
-from tests import fault_proofs, fault_table  # noqa: E402
-from tests.live.flag_files import ROWS  # noqa: E402
-from tests.live.readability import PRIVILEGES, TARGETS  # noqa: E402
+from benchmarks import page as performance
+from nsinspect.cli import cli
+from nsinspect.fields.container import CONTAINER
+from nsinspect.fields.finding import FINDING
+from nsinspect.fields.host import HOST
+from nsinspect.fields.namespace import NAMESPACE_ROWS
+from nsinspect.fields.network import NETWORK
+from nsinspect.fields.power import POWER
+from nsinspect.fields.scrape import SCRAPE
+from nsinspect.views import jsonschema
+from nsinspect.views import metrics as metrics_view
+from tests import fault_proofs, fault_table
+from tests.live.flag_files import ROWS
+from tests.live.readability import PRIVILEGES, TARGETS
 
 HOSTS = HERE / "tests/fixtures/hosts"
 GOLDEN = HERE / "tests/golden"

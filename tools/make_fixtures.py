@@ -18,9 +18,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
 
-from tests.live.docker import Docker  # noqa: E402
-from tests.live.rootfs import make_rootfs  # noqa: E402
-from tests.live.uml import V1, V2, Uml  # noqa: E402
+from tests.live.docker import Docker
+from tests.live.rootfs import make_rootfs
+from tests.live.uml import V1, V2, Uml
 
 HOSTS = HERE / "tests/fixtures/hosts"
 CAPTURE = [sys.executable, str(HERE / "tools/capture_host.py")]

@@ -99,14 +99,17 @@ class Looked:
         from nsinspect import revisit
         from nsinspect.model import with_deeper
 
+        def same(identity: str, init: int) -> bool:
+            return (identity, init) == (container.id, container.init.pid)
+
         collector, past = self._collector, self._past
-        groups = [one for one in self._grouping.groups if one.match.id == container.id]
+        groups = [one for one in self._grouping.groups if same(one.match.id, one.init.pid)]
         if collector is not None:
             self.snapshot = self._or_end(lambda: collector.deeper(self.snapshot, groups))
         elif past is not None:
             self.snapshot = revisit.deeper(self.snapshot, past, groups)
         self.model = with_deeper(self.model, self.snapshot, self._grouping, groups)
-        return next(one for one in self.model.containers if one.id == container.id)
+        return next(one for one in self.model.containers if same(one.id, one.init.pid))
 
     def closer(self, **wanted: Any) -> None:
         """Look closely at some processes; ``wanted`` is that of :class:`nsinspect.collect.Closely`."""

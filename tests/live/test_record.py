@@ -153,7 +153,7 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
         self.send_response(204)
         self.end_headers()
 
-    def log_message(self, format: str, *_: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - as the base class calls it
         """Say nothing."""
 
 
