@@ -28,9 +28,12 @@ class Side:
         self.model = model or build(snapshot)
         self.started = {process.pid: process.starttime for process in snapshot.processes}
         # One in its first second is still being made: with all capabilities, without its filter.
-        self.containers = {
-            one.id: one for one in self.model.containers if settled(snapshot, self.started[one.init.pid])
-        }
+        self.containers: dict[str, Container] = {}
+        for one in self.model.containers:
+            # What a container calls one inside itself takes nobody's place.
+            taken = one.id in self.containers and one.parent is not None
+            if not taken and settled(snapshot, self.started[one.init.pid]):
+                self.containers[one.id] = one
         self.findings = {self._known_by(one): one for one in findings(snapshot, self.model)}
         self.nets: tuple[Net, ...] = networks(snapshot, self.model)
 

@@ -59,9 +59,10 @@ class _Look:
         self.by_pid = {process.pid: process for process in snapshot.processes}
         self.containers = [container for container in model.containers if container.kind != "isolate"]
         self.around = innermost(self.containers)
-        self.inits = {container.id: self.by_pid[container.init.pid] for container in self.containers}
-        self.pids = {container.id: frozenset(container.pids) for container in self.containers}
-        self.engines = {container.id: set(self._ancestors(self.inits[container.id])) for container in self.containers}
+        # By pid of init: a container may make one inside itself that is called by the id of another.
+        self.inits = {container.init.pid: self.by_pid[container.init.pid] for container in self.containers}
+        self.pids = {container.init.pid: frozenset(container.pids) for container in self.containers}
+        self.engines = {pid: set(self._ancestors(init)) for pid, init in self.inits.items()}
 
     def _ancestors(self, process: Process) -> Iterator[int]:
         pid, seen = process.ppid, set[int]()
@@ -82,11 +83,11 @@ class _Look:
             container = self.around.get(process.pid)
             if container is None or self.only not in (None, container.id) or not self.settled(process):
                 continue
-            init = self.inits[container.id]
+            init = self.inits[container.init.pid]
             yield from self._threads(container, process)
             yield from self._program(container, process)
             # Whoever made a container may be in its cgroup: an engine's supervisor.
-            if process.pid != init.pid and process.pid not in self.engines[container.id]:
+            if process.pid != init.pid and process.pid not in self.engines[init.pid]:
                 yield from self._unlike_init(container, process, init)
 
     def _program(self, container: Container, process: Process) -> Iterator[Finding]:
@@ -106,7 +107,7 @@ class _Look:
 
     def _unlike_init(self, container: Container, process: Process, init: Process) -> Iterator[Finding]:
         finding = partial(_finding, container, process)
-        from_outside, by_engine, parent = self._origin(container, process, init)
+        from_outside, by_engine, parent = self._origin(process, init)
         if from_outside and not by_engine:
             yield finding("entered", "medium", parent, "T1609")
         hosts, others = self._strange(process.namespaces, init)
@@ -172,13 +173,11 @@ class _Look:
         if unconfined(member.lsm_label) and not unconfined(confinement.lsm_label):
             yield f"/proc/{process.pid}/attr/current", "not confined by the security module; init is"
 
-    def _origin(
-        self, container: Container, process: Process, init: Process
-    ) -> tuple[bool, bool, list[tuple[str, str | bytes]]]:
+    def _origin(self, process: Process, init: Process) -> tuple[bool, bool, list[tuple[str, str | bytes]]]:
         """Whether its parent is outside its pid namespace, whether that is an engine's, and what shows it."""
         parent = self.by_pid.get(process.ppid)
         own = init.namespaces.pid
-        if parent is None or parent.pid in self.pids[container.id]:
+        if parent is None or parent.pid in self.pids[init.pid]:
             return False, False, []
         hosts = parent.pid not in self.around
         by_engine = parent.pid == init.ppid or (hosts and parent.comm in _ENGINES)
@@ -212,16 +211,17 @@ class _Look:
     def _of_another(self, container: Container, process: Process, kinds: Iterable[str]) -> bool:
         return any(
             getattr(process.namespaces, kind) == getattr(init.namespaces, kind)
-            for identity, init in self.inits.items()
+            for pid, init in self.inits.items()
             for kind in kinds
-            if identity != container.id
+            if pid != container.init.pid
         )
 
     def joined(self) -> Iterator[Finding]:
         """Processes of no container in namespaces that were made for one."""
+        by_init = {one.init.pid: one for one in self.containers}
         owners: dict[tuple[str, int], Container] = {}
         for container in reversed(self.containers):
-            init = self.inits[container.id]
+            init = self.inits[container.init.pid]
             parent = self.by_pid.get(init.ppid)
             above = parent.namespaces if parent else self.host
             for kind, inode, engines, host in zip(TYPES, init.namespaces, above, self.host, strict=True):
@@ -231,18 +231,18 @@ class _Look:
         for process in self.snapshot.processes:
             if process.pid in self.around or not self.settled(process):
                 continue
-            by_container: defaultdict[str, list[str]] = defaultdict(list)
+            by_container: defaultdict[int, list[str]] = defaultdict(list)
             for kind, inode in zip(TYPES, process.namespaces, strict=True):
                 if inode is not None and (kind, inode) in owners:
-                    by_container[owners[kind, inode].id].append(kind)
-            for identity, kinds in by_container.items():
+                    by_container[owners[kind, inode].init.pid].append(kind)
+            for init_pid, kinds in by_container.items():
                 helper = kinds == ["net"] and process.comm in _FORWARDERS
-                asked = self.only in (None, identity)
-                if asked and not helper and process.pid not in self.engines[identity]:
-                    yield self._joined(process, identity, kinds)
+                container = by_init[init_pid]
+                asked = self.only in (None, container.id)
+                if asked and not helper and process.pid not in self.engines[init_pid]:
+                    yield self._joined(process, container, kinds)
 
-    def _joined(self, process: Process, identity: str, kinds: Sequence[str]) -> Finding:
-        container = next(one for one in self.containers if one.id == identity)
+    def _joined(self, process: Process, container: Container, kinds: Sequence[str]) -> Finding:
         cgroup = process.cgroup[-1].path if process.cgroup else b"?"
         evidence: list[tuple[str, str | bytes]] = [(f"/proc/{process.pid}/cgroup", cgroup)]
         evidence += [

@@ -757,6 +757,14 @@ def test_a_process_and_those_below_it_are_one_finding():
     assert (second.pid, second.pids) == (14, (14,))
 
 
+def test_a_container_that_calls_one_inside_it_by_anothers_id_hides_nothing_of_that():
+    """Else its init, which can do everything, would be what the other's processes are compared with."""
+    inside = process(31, OTHER_INIT, f"/docker/{B}/docker/{A}", namespaces=IN_B._replace(mnt=77, pid=78), status=FREE)
+    alone = found(in_a(11, namespaces=HOST), in_a(12, cap_eff=ADMIN, cap_prm=ADMIN))
+    assert {one.kind for one in alone} >= {"host_namespaces", "more_power"}
+    assert set(alone) <= set(found(in_a(11, namespaces=HOST), in_a(12, cap_eff=ADMIN, cap_prm=ADMIN), inside))
+
+
 def test_only_the_same_kind_in_the_same_container_is_merged():
     shell, child = in_a(11, namespaces=HOST), in_a(12, 11, comm=b"kthreadd", namespaces=HOST)
     assert [(one.kind, one.pids) for one in found(shell, child)] == [

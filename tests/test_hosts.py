@@ -16,6 +16,7 @@ from nsinspect import kernfs
 from nsinspect.cli import cli
 from nsinspect.cli.common import Looked, find
 from nsinspect.collect import collect
+from nsinspect.diff import Side
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model, build
 from nsinspect.views import document, page, table
@@ -159,6 +160,7 @@ def test_show_is_of_the_container_that_was_meant_where_another_calls_itself_by_i
         web.mount_table,
     )
     assert len({one.init.pid for one in looked.model.containers}) == len(looked.model.containers)
+    assert Side(looked.snapshot).containers[web.id].init == web.init
 
 
 class Paths:
