@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple, TypedDict
 
 from nsinspect.errors import Malformed
@@ -112,7 +113,7 @@ def parse_limit(data: bytes) -> Limit:
 
 def parse_v1_limit(data: bytes) -> Limit:
     """``memory.limit_in_bytes``: a number; its largest values, and -1, mean that there is no limit."""
-    text = data.strip()
+    text = data.rstrip()
     if text == b"-1":
         return "max"
     value = _number(text, data, "a number of bytes")
@@ -140,8 +141,12 @@ def parse_cpu_max(data: bytes) -> CpuMax:
     return CpuMax(quota, _positive(words[1], data, expected))
 
 
+@lru_cache(maxsize=64)
 def parse_cpu_list(data: bytes) -> CpuList:
-    """``cpuset.cpus``, ``/sys/devices/system/cpu/online``: ``0-2,7``."""
+    """``cpuset.cpus``, ``/sys/devices/system/cpu/online``: ``0-2,7``.
+
+    Most containers have the same few, so each distinct one is parsed once.
+    """
     cpus: list[int] = []
     for part in data.strip().split(b",") if data.strip() else ():
         first, dash, last = part.partition(b"-")
@@ -165,21 +170,26 @@ def format_cpu_list(cpus: CpuList) -> str:
     return ",".join(parts)
 
 
-_KEYED = re.compile(
-    rb"^(usage_usec|nr_periods|nr_throttled|throttled_usec|throttled_time|oom_kill|inactive_file|total_inactive_file"
-    rb"|hierarchical_memory_limit|hierarchical_memsw_limit)(?: (.*))?$",
-    re.MULTILINE,
-)
+def parse_flat_keyed(data: bytes, keys: tuple[bytes, ...]) -> dict[str, int]:
+    """``cpu.stat``, ``memory.stat``, ``memory.events``, ``memory.oom_control``: lines of ``key value``, of these keys.
 
-
-def parse_flat_keyed(data: bytes) -> dict[str, int]:
-    """``cpu.stat``, ``memory.stat``, ``memory.events``, ``memory.oom_control``: lines of ``key value``.
-
-    Only the keys somebody uses are kept: ``memory.stat`` has about 60 and is read in every scan.
+    ``memory.stat`` has about 60 and is read in every scan, where looking for two costs an eighth of looking at all.
     """
     if b" " not in data:
         raise Malformed(data, "lines of: key value")
-    return {key.decode(): _number(value, data, f"a number after {key.decode()}") for key, value in _KEYED.findall(data)}
+    text = b"\n%b\n" % data
+    found = {}
+    for key in keys:
+        start = b"\n" + key
+        at = text.find(start)
+        while at >= 0 and text[at + len(start)] not in b" \n":  # a longer key that begins like this one
+            at = text.find(start, at + len(start))
+        if at >= 0:
+            after = at + len(start)
+            found[key.decode()] = _number(
+                text[after + 1 : text.find(b"\n", after)], data, f"a number after {key.decode()}"
+            )
+    return found
 
 
 _PRESSURE = re.compile(rb"^(some|full) .*total=(.*)$", re.MULTILINE)
@@ -197,9 +207,9 @@ def parse_pressure(data: bytes) -> Pressure:
 
 
 def _number(text: bytes, data: bytes, expected: str) -> int:
-    if not text.isdigit() or len(text) > 20 or int(text) > LARGEST:
+    if not text.isdigit() or len(text) > 20 or (value := int(text)) > LARGEST:
         raise Malformed(data, expected)
-    return int(text)
+    return value
 
 
 def _positive(text: bytes, data: bytes, expected: str) -> int:
@@ -210,6 +220,7 @@ def _positive(text: bytes, data: bytes, expected: str) -> int:
 
 
 Parsers = Mapping[str, Callable[[bytes], object]]
+_OOM_KILL = partial(parse_flat_keyed, keys=(b"oom_kill",))
 
 # What is read of every cgroup on the way up, because an ancestor's limit binds too.
 LIMITS: Mapping[int, Mapping[str, Parsers]] = {
@@ -239,20 +250,25 @@ LIMITS: Mapping[int, Mapping[str, Parsers]] = {
 # What is read of a container's own cgroup besides.  "": there whatever controllers are enabled.
 USAGE: Mapping[int, Mapping[str, Parsers]] = {
     1: {
-        "cpu": {"cpu.shares": parse_number, "cpu.stat": parse_flat_keyed},
+        "cpu": {
+            "cpu.shares": parse_number,
+            "cpu.stat": partial(parse_flat_keyed, keys=(b"nr_periods", b"nr_throttled", b"throttled_time")),
+        },
         "cpuacct": {"cpuacct.usage": parse_number},
         "cpuset": {"cpuset.cpus": parse_cpu_list},
         "memory": {
             "memory.usage_in_bytes": parse_number,
             "memory.memsw.usage_in_bytes": parse_number,
-            "memory.stat": parse_flat_keyed,
-            "memory.oom_control": parse_flat_keyed,
+            "memory.stat": partial(parse_flat_keyed, keys=(b"total_inactive_file", b"hierarchical_memory_limit")),
+            "memory.oom_control": _OOM_KILL,
         },
         "pids": {"pids.current": parse_number},
     },
     2: {
         "": {
-            "cpu.stat": parse_flat_keyed,
+            "cpu.stat": partial(
+                parse_flat_keyed, keys=(b"usage_usec", b"nr_periods", b"nr_throttled", b"throttled_usec")
+            ),
             "cpu.pressure": parse_pressure,
             "memory.pressure": parse_pressure,
             "io.pressure": parse_pressure,
@@ -262,9 +278,9 @@ USAGE: Mapping[int, Mapping[str, Parsers]] = {
         "memory": {
             "memory.current": parse_number,
             "memory.swap.current": parse_number,
-            "memory.stat": parse_flat_keyed,
-            "memory.events": parse_flat_keyed,
-            "memory.events.local": parse_flat_keyed,
+            "memory.stat": partial(parse_flat_keyed, keys=(b"inactive_file",)),
+            "memory.events": _OOM_KILL,
+            "memory.events.local": _OOM_KILL,
         },
         "pids": {"pids.current": parse_number},
     },
@@ -363,28 +379,34 @@ def hierarchies_in(mounts: Iterable[Mount]) -> tuple[Hierarchy, ...]:
     return tuple(found.values())
 
 
-def path_in(hierarchy: Hierarchy, lines: Iterable[CgroupLine]) -> bytes | None:
-    """Where a process is in ``hierarchy``, from the lines of its ``/proc/<pid>/cgroup``."""
-    for line in lines:
-        if hierarchy.version == 2:
-            if line.hierarchy == 0 and not line.controllers:
-                return line.path
-        else:
-            for controller in line.controllers:
-                if controller in hierarchy.controllers:
-                    return line.path
-    return None
+def paths_in(hierarchies: Iterable[Hierarchy], lines: Iterable[CgroupLine]) -> list[bytes | None]:
+    """Where a process is in each of ``hierarchies``, from the lines of its ``/proc/<pid>/cgroup``."""
+    by_controllers: dict[tuple[str, ...], bytes] = {}
+    unified: bytes | None = None
+    for number, controllers, path in lines:
+        if controllers:
+            by_controllers.setdefault(controllers, path)
+        elif number == 0 and unified is None:
+            unified = path
+    found = []
+    for version, wanted, _, _ in hierarchies:
+        path_there = unified if version == 2 else by_controllers.get(wanted)
+        if path_there is None and version == 1:
+            # A copy may have put the mounts of one host beside the processes of another.
+            path_there = next((path for some, path in by_controllers.items() if not set(wanted).isdisjoint(some)), None)
+        found.append(path_there)
+    return found
 
 
 def relative(hierarchy: Hierarchy, path: bytes) -> str | None:
     """``path`` as a directory below the hierarchy's mount point, or ``None`` when it is not visible from there."""
     root = hierarchy.root.rstrip(b"/")
-    if not (path + b"/").startswith(root + b"/"):
+    if root and not (path + b"/").startswith(root + b"/"):
         return None
     inside = path[len(root) :].strip(b"/")
     # "/../.." is how a cgroup outside the reader's cgroup namespace looks; it leads out of the mount.  A NUL can only
     # be in a captured file, and in no name.
-    if b".." in inside.split(b"/") or b"\0" in inside:
+    if b"\0" in inside or (b".." in inside and b".." in inside.split(b"/")):
         return None
     return os.fsdecode(inside) or "."
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import cast
 
 from nsinspect import cgroupfs
@@ -20,6 +19,7 @@ def cgroups(
 ) -> dict[tuple[int, bytes], Cgroup]:
     """The cgroup of every container in every hierarchy that has a file for us, and all cgroups above."""
     found: dict[tuple[int, bytes], Cgroup] = {}
+    levels = [own_cgroups(one, hierarchies) for one in groups]
     for index, hierarchy in enumerate(hierarchies):
         usage = cgroupfs.files_of(hierarchy, usage=True)
         more = cgroupfs.others_of(hierarchy) if others else {}
@@ -28,8 +28,8 @@ def cgroups(
         limits = cgroupfs.files_of(hierarchy, usage=False)
         own: set[bytes] = set()
         above: set[bytes] = set()
-        for one in groups:
-            its_own, its_ancestors = own_cgroups(one, hierarchy)
+        for each in levels:
+            its_own, its_ancestors = each[index]
             own.update(its_own)
             above.update(its_ancestors)
         try:
@@ -56,7 +56,8 @@ def of_the_living(
         return found
 
     def own(some: Iterable[Group]) -> set[tuple[int, bytes]]:
-        return {(i, path) for i, one in enumerate(hierarchies) for group in some for path in own_cgroups(group, one)[0]}
+        each = (own_cgroups(group, hierarchies) for group in some)
+        return {(index, path) for levels in each for index, (mine, _) in enumerate(levels) for path in mine}
 
     dropped = own(gone) - own(one for one in groups if one.init.pid in alive)
     return {key: cgroup for key, cgroup in found.items() if key not in dropped}
@@ -77,7 +78,7 @@ def _cgroup(
     try:
         with top.open(name) as directory:
             values, unknown = _values(asker, directory, files)
-            more = _set(asker, directory, others)
+            more = _set(asker, directory, others) if others else ()
             read = cast("ControlFiles", values)
             return Cgroup(path, directory.path, directory.inode(), read, unknown, more)
     except Vanished:
@@ -91,9 +92,11 @@ def _values(asker: Forgiving, directory: Directory, files: Parsers) -> tuple[dic
     """What the files hold, and those of which that could not be learnt."""
     data = directory.all_rendered(files)
     if data is not None:
-        with suppress(Malformed):
+        try:
             read = zip(files.items(), data, strict=True)
             return {file: parse(text) for (file, parse), text in read if text is not None}, ()
+        except Malformed:
+            pass  # which of them is, and what it says, is told below
     values: dict[str, object] = {}
     unknown = []
     for file, parse in files.items():
@@ -121,7 +124,10 @@ def _set(
             lines = asker.fact(directory, file, cgroupfs.parse_lines)
         else:
             text = data[number]
-            lines = None if text is None else cgroupfs.parse_lines(text)
+            # Nearly always: nothing is set, and so there is nothing to parse.
+            if text is None or text.rstrip(b"\n") == unset:
+                continue
+            lines = cgroupfs.parse_lines(text)
         if lines is not None and b"\n".join(lines) != unset:
             found.append((file, lines))
     return tuple(found)

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from nsinspect.cgroupfs import Hierarchy, ancestors, path_in
+from nsinspect.cgroupfs import Hierarchy, ancestors, paths_in
 from nsinspect.declarations import Claim
 from nsinspect.namespaces import TYPES, Namespaces
 from nsinspect.procfs import CgroupLine
@@ -110,16 +110,27 @@ def group(
     )
 
 
-def own_cgroups(one: Group, hierarchy: Hierarchy) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """A container's own cgroups in a hierarchy and those above, each innermost first.
+Levels = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+"""A container's own cgroups in a hierarchy and those above, each innermost first."""
+
+
+def own_cgroups(one: Group, hierarchies: Iterable[Hierarchy]) -> list[Levels]:
+    """A container's own cgroups and those above, for each of the hierarchies.
 
     Its own are the one its engine named and the one the engine made below that for its processes, where it did; where
     the hierarchy does not name it, the one its init is in.  A container without a cgroup has only those above, and so
     has one that is still at the root, which is the whole host's: engines put an init into one hierarchy after another.
     """
-    path = path_in(hierarchy, one.init.cgroup)
-    if path is None:
-        return (), ()
+    # Engines give a container the same path in nearly all of v1's hierarchies.
+    known: dict[bytes | None, Levels] = {None: ((), ())}
+    paths = paths_in(hierarchies, one.init.cgroup)
+    for path in paths:
+        if path is not None and path not in known:
+            known[path] = _levels(one, path)
+    return [known[path] for path in paths]
+
+
+def _levels(one: Group, path: bytes) -> Levels:
     if one.claim is not None and one.claim.cgroup is None:
         return (), ancestors(path)
     if path == one.match.path:  # the usual case

@@ -115,7 +115,8 @@ def limits(
 ) -> Limits:
     """Limits from the chains of cgroups that govern a container, one chain for each controller, and from what the
     host has: a limit above it limits nothing more than the host does."""
-    tightest_memory = tightest(memory.levels, *_MEMORY)
+    every_memory = memory.levels
+    tightest_memory = tightest(every_memory, *_MEMORY)
     if isinstance(tightest_memory.value, int) and host_memory is not None and tightest_memory.value > host_memory:
         tightest_memory = Bound(value=host_memory, imposed_by=None)
     return Limits(
@@ -130,9 +131,9 @@ def limits(
         effective_cpu=_effective_cpu(cpu, cpuset, cpus_online),
         effective_memory=EffectiveMemory(
             max=tightest_memory,
-            swap_max=tightest(memory.levels, *_SWAP),
+            swap_max=tightest(every_memory, *_SWAP),
             reservation=_effective_reservation(memory),
-            high=tightest(memory.levels, *_HIGH),
+            high=tightest(every_memory, *_HIGH),
         ),
         effective_pids=tightest(pids.levels, *_PIDS),
     )
@@ -193,16 +194,22 @@ def tightest(levels: Levels, value_of: Callable[[ControlFiles], Limit | None], *
     best: Limit | None = None
     by: bytes | None = None
     for cgroup in levels:
-        if cgroup is None or (cgroup.unknown and any(name in cgroup.unknown for name in names)):
-            return Bound(value=None, imposed_by=None)
-        value = value_of(cgroup.files)
+        if cgroup is None:
+            return _UNKNOWN
+        path, _, _, files, unknown, _ = cgroup  # at once, because this is done some ten thousand times in a scrape
+        if unknown and any(name in unknown for name in names):
+            return _UNKNOWN
+        value = value_of(files)
         if value is None:
             continue
         if value == "max":
             best = "max" if best is None else best
         elif best is None or best == "max" or value <= best:
-            best, by = value, cgroup.path
-    return Bound(value=best, imposed_by=by)
+            best, by = value, path
+    return Bound(best, by)
+
+
+_UNKNOWN = Bound(value=None, imposed_by=None)
 
 
 def _own_reservation(memory: Chain) -> Limit | None:
@@ -299,7 +306,8 @@ def _cores(files: ControlFiles) -> Cores | None:
 
 
 def _memory_max(files: ControlFiles) -> Limit | None:
-    return _first(files.get("memory.max"), files.get("memory.limit_in_bytes"))
+    value = files.get("memory.max")
+    return files.get("memory.limit_in_bytes") if value is None else value
 
 
 def _swap_max(files: ControlFiles) -> Limit | None:

@@ -214,8 +214,8 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     paths: dict[str, bytes] = {}
     chains: dict[str, Chain] = defaultdict(Chain)
     cgroup = snapshot.cgroups.get
-    for index, hierarchy in enumerate(snapshot.hierarchies):
-        own, above = own_cgroups(one, hierarchy)
+    levels = own_cgroups(one, snapshot.hierarchies)
+    for index, (hierarchy, (own, above)) in enumerate(zip(snapshot.hierarchies, levels, strict=True)):
         if not own and not above:
             continue
         path = own[-1] if own else above[0]
@@ -386,6 +386,8 @@ def _namespaces(
             found[kind] = None
             continue
         host = None if hosts is None else inode == hosts
-        others = () if host else tuple(other for other in sharing[kind, inode] if other != one.match.id)
-        found[kind] = Namespace(inode=inode, host=host, shared_with=others)
+        sharers = () if host else sharing[kind, inode]
+        # One is it alone, which most namespaces that are not the host's belong to.
+        others = tuple(other for other in sharers if other != one.match.id) if len(sharers) > 1 else ()
+        found[kind] = Namespace(inode, host, others)
     return found

@@ -59,16 +59,12 @@ class ProcessReader(Forgiving):
         if stat.starttime >= self._began:
             self._young[pid] = directory.inode()
         links = directory.readlinks(namespaces.LINKS)
-        return Process(
-            pid,
-            stat.ppid,
-            stat.starttime,
-            stat.comm,
-            stat.state,
-            self._cgroup_lines.get(cgroup_data) or self.cgroup_lines(cgroup_data),
-            self._namespaces.get(links) or self.parsed_links(directory, links, pid),
-            procfs.parse_status(status_data),
-        )
+        _, comm, state, ppid, starttime = stat
+        lines = self._cgroup_lines.get(cgroup_data) or self.cgroup_lines(cgroup_data)
+        its = self._namespaces.get(links) or self.parsed_links(directory, links, pid)
+        # As in procfs, by tuple's own constructor: it is one for each process.
+        whole = (pid, ppid, starttime, comm, state, lines, its, procfs.parse_status(status_data), None)
+        return tuple.__new__(Process, whole)
 
     def process_in_parts(self, directory: Directory, pid: int) -> Process:
         """The same where something cannot be had: each part that can be is kept, and an issue says what is missing.

@@ -24,7 +24,10 @@ LATEST = 1 << 36
 LONGEST_PATH = 4096 + len(" (deleted)")
 """Bytes of a cgroup's path: no kernel prints more, and what is above one takes the square of that to write down."""
 
-# NamedTuples rather than frozen dataclasses: thousands are made in every scan, at a quarter of the cost.
+# NamedTuples rather than frozen dataclasses: thousands are made in every scan, at a quarter of the cost.  Where it is
+# one for each process or mount, tuple's own constructor makes them: theirs is written in Python and takes six times as
+# long.
+_new = tuple.__new__
 
 
 class Stat(NamedTuple):
@@ -100,16 +103,16 @@ class IdMapLine(NamedTuple):
 
 def parse_stat(data: bytes) -> Stat:
     """``/proc/<pid>/stat``.  A comm may hold spaces, newlines and ``)``, so it ends at the last parenthesis."""
-    head, _, tail = data.rpartition(b") ")
-    pid, parenthesis, comm = head.partition(b" (")
-    fields = tail.split(b" ", 20)
+    start, end = data.find(b" ("), data.rfind(b") ")
+    fields = data[end + 2 :].split(b" ", 20)
     # The field after starttime shows that starttime was not cut off.  isdigit, because int() takes signs and more.
-    if len(fields) == 21 and parenthesis and fields[20] and fields[0].isalpha():
-        ppid, start = fields[1], fields[19]
-        if pid.isdigit() and ppid.isdigit() and start.isdigit() and len(start) < 14 and len(pid + ppid) < 21:
-            starttime = int(start)
+    if 0 < start < end and len(fields) == 21 and fields[20] and fields[0].isalpha():
+        pid, ppid, ticks = data[:start], fields[1], fields[19]
+        if pid.isdigit() and ppid.isdigit() and ticks.isdigit() and len(ticks) < 14 and len(pid) + len(ppid) < 21:
+            starttime = int(ticks)
             if starttime <= LATEST * 100:
-                return Stat(int(pid), comm, fields[0].decode("ascii"), int(ppid), starttime)
+                comm = data[start + 2 : end]
+                return _new(Stat, (int(pid), comm, fields[0].decode("ascii"), int(ppid), starttime))
     raise Malformed(data, "pid (comm) state ppid ... starttime ...")
 
 
@@ -123,19 +126,24 @@ def parse_status(data: bytes) -> Status:
     # What is looked for stands in three places of some 60 lines, and is the same for most processes: cutting the rest
     # out first, and meeting each distinct text once, costs a sixth of looking at every line of every process.
     ids = data.find(b"\nUid:\t")
-    nspid = data.find(b"\nNSpid:\t")
-    caps = data.find(b"\nCapInh:\t")
+    nspid = data.find(b"\nNSpid:\t", ids)
+    caps = data.find(b"\nCapInh:\t", nspid)
     end = data.find(b"\nCpus_allowed:", caps)
     if -1 < ids < nspid < caps < end:
-        known = _status(data[ids : data.find(b"\nFDSize:", ids)] + data[caps:end])
+        known = _known(data[ids : data.find(b"\nFDSize:", ids)] + data[caps:end])
         numbers = data[nspid + 8 : data.find(b"\n", nspid + 8)].split()
         # Two levels of namespaces and no long number are nearly all there is; anything else is looked at closely.
         usual = len(numbers) < 3 and (joined := b"".join(numbers)).isdigit() and len(joined) < 20
-        return Status(tuple(map(int, numbers)) if usual else _numbers(b" ".join(numbers)), *known[1:])
+        return _new(Status, (tuple(map(int, numbers)) if usual else _numbers(b" ".join(numbers)), *known))
     return _status(data)
 
 
 @lru_cache(maxsize=4096)
+def _known(data: bytes) -> tuple[object, ...]:
+    """All that recurs: everything but the first field, ``nspid``."""
+    return _status(data)[1:]
+
+
 def _status(data: bytes) -> Status:
     lines = dict(_STATUS_LINES.findall(data))
     try:
@@ -223,7 +231,7 @@ def parse_mountinfo(data: bytes) -> tuple[Mount, ...]:
         raise Malformed(broken, "id parent major:minor root point options [tags] - type source options")
     # Escapes are rare, and 300 containers have 10,000 mounts: look once whether there is one at all.
     if b"\\" not in data:
-        return tuple(map(Mount._make, found))
+        return tuple([_new(Mount, one) for one in found])
     return tuple(
         Mount(device, unescape(root), unescape(point), options, tags, kind, unescape(source), rest)
         for device, root, point, options, tags, kind, source, rest in found
@@ -249,8 +257,12 @@ def unescape(text: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text)
 
 
+@lru_cache(maxsize=64)
 def parse_id_map(data: bytes) -> tuple[IdMapLine, ...]:
-    """``/proc/<pid>/uid_map`` or ``gid_map``; empty before a map is written.  user_namespaces(7)."""
+    """``/proc/<pid>/uid_map`` or ``gid_map``; empty before a map is written.  user_namespaces(7).
+
+    Most containers have the same few, so each distinct one is parsed once.
+    """
     lines = []
     for line in data.splitlines():
         words = line.split()

@@ -41,8 +41,7 @@ def deeper(shallow: Snapshot, snapshot: Snapshot, groups: Sequence[Group]) -> Sn
 
 def _cgroups(snapshot: Snapshot, groups: Iterable[Group]) -> dict[tuple[int, bytes], Cgroup]:
     meant: set[tuple[int, bytes]] = set()
-    for index, hierarchy in enumerate(snapshot.hierarchies):
-        for one in groups:
-            own, above = own_cgroups(one, hierarchy)
+    for one in groups:
+        for index, (own, above) in enumerate(own_cgroups(one, snapshot.hierarchies)):
             meant.update((index, path) for path in (*own, *above))
     return {key: cgroup for key, cgroup in snapshot.cgroups.items() if key in meant}

@@ -95,8 +95,15 @@ def capabilities(
         outliers=tuple(
             outlier
             for member in members
-            if member.status
-            and (outlier := _outlier(member, member.status, status, relative=_relative(member, init, host_user)))
+            # Nearly all have the very sets and namespaces of init, which is seen sooner than how one differs.
+            if (its := member.status) is not None
+            and not (
+                member.namespaces is init.namespaces
+                and its.cap_eff == status.cap_eff
+                and its.cap_prm == status.cap_prm
+                and its.cap_bnd == status.cap_bnd
+            )
+            and (outlier := _outlier(member, its, status, relative=_relative(member, init, host_user)))
         ),
     )
 
@@ -136,10 +143,11 @@ def security(
     mounts = confinement.mounts if confinement else None
     mode = status.seccomp if status else None
     seccomp = None if mode is None else SECCOMP_MODES[mode] if mode < len(SECCOMP_MODES) else f"mode {mode}"
+    masked = _masked(mounts)
     privileged, why = _privileged(
         everything,
         seccomp,
-        mounts,
+        masked,
         unconfined(confinement.lsm_label) if confinement and confinement.label_known else None,
         host_user_namespace,
     )
@@ -154,7 +162,7 @@ def security(
         gid_map=confinement.gid_map if confinement else None,
         root_uid=0 if host_user_namespace else outside(confinement.uid_map if confinement else None, 0),
         read_only_rootfs=_read_only_root(mounts),
-        masked_paths=_masked(mounts),
+        masked_paths=masked,
     )
 
 
@@ -172,7 +180,7 @@ def full_set(host_capabilities: int | None, cap_last_cap: int | None) -> int | N
 def _privileged(
     everything: bool | None,
     seccomp: str | None,
-    mounts: tuple[Mount, ...] | None,
+    masked: bool | None,
     unlabelled: bool | None,
     host_user_namespace: bool | None,
 ) -> tuple[bool | None, tuple[str, ...]]:
@@ -180,7 +188,6 @@ def _privileged(
 
     Each fact is told in words either way; unknown only when what is known does not decide.
     """
-    masked = _masked(mounts)
     facts: tuple[tuple[bool | None, str, str], ...] = (
         (everything, "all capabilities of the host", "not all capabilities of the host"),
         (None if seccomp is None else seccomp == "disabled", "no seccomp filter", f"seccomp {seccomp}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,7 @@ def test_cpu_max_is_a_quota_and_a_period(data: bytes, expected: CpuMax) -> None:
     assert expected == cgroupfs.parse_cpu_max(data)
 
 
+USAGE_USEC = partial(cgroupfs.parse_flat_keyed, keys=(b"usage_usec",))
 NO_NUMBERS = (b"", b"\n", b"garbage", b"-2", b"18446744073709551616", b"9" * 5000, b"1.5", b"0x10", b"1 2", b"\xff\0")
 
 
@@ -83,8 +85,8 @@ NO_NUMBERS = (b"", b"\n", b"garbage", b"-2", b"18446744073709551616", b"9" * 500
         *((cgroupfs.parse_cpu_list, data) for data in (b"a", b"3-1", b"-1", b"0,,1", b"0-99999", b"0-3:1/2")),
         *((cgroupfs.parse_cpu_list, data) for data in (b"1-", b"+1_0", b"1_0", b"0-+1", b"9" * 5000)),
         *((cgroupfs.parse_pressure, data) for data in (b"", b"full avg10=0.00 total=1\n", b"some avg10=0.00\n")),
-        *((cgroupfs.parse_flat_keyed, data) for data in (b"", b"garbage\n", b"usage_usec \n", b"usage_usec x\n")),
-        *((cgroupfs.parse_flat_keyed, b"nr_periods 1\nusage_usec " + n) for n in (b"", b"-1", b"9" * 25, b"9" * 5000)),
+        *((USAGE_USEC, data) for data in (b"", b"garbage\n", b"usage_usec \n", b"usage_usec x\n", b"a 1\nusage_usec")),
+        *((USAGE_USEC, b"nr_periods 1\nusage_usec " + n) for n in (b"", b"-1", b"9" * 25, b"9" * 5000)),
     ],
 )
 def test_a_control_file_of_another_shape_is_malformed(parse: Callable[[bytes], object], data: bytes) -> None:
@@ -122,11 +124,13 @@ def test_a_cpu_list_survives_being_written(cpus: tuple[int, ...]) -> None:
     assert cpus == cgroupfs.parse_cpu_list(cgroupfs.format_cpu_list(cpus).encode())
 
 
-def test_flat_keyed_files_keep_the_keys_somebody_uses() -> None:
-    """Unknown keys of a newer kernel are no error and no fact."""
-    data = b"usage_usec 12\nuser_usec 7\nnr_periods 0\nfancy_new_key 9\noom_kill 3\noom_kill_disable 1\n"
-    expected = {"usage_usec": 12, "nr_periods": 0, "oom_kill": 3}
-    assert expected == cgroupfs.parse_flat_keyed(data)
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_flat_keyed_files_give_the_keys_that_are_asked_for(end: bytes) -> None:
+    """Unknown keys of a newer kernel are no error and no fact, and a key is no other that begins or ends like it."""
+    data = b"usage_usec 12\nmy_oom_kill 4\nnr_periods 0\nfancy_new_key 9\noom_kill_disable 1\noom_kill 3" + end
+    keys = (b"nr_periods", b"oom_kill", b"usage_usec", b"nr_throttled")
+    expected = {"nr_periods": 0, "oom_kill": 3, "usage_usec": 12}
+    assert expected == cgroupfs.parse_flat_keyed(data, keys)
 
 
 @pytest.mark.parametrize(
@@ -240,13 +244,12 @@ LINES = (
 )
 def test_a_process_has_one_path_in_each_hierarchy(hierarchy: Hierarchy, expected: bytes | None) -> None:
     """Paths may differ between hierarchies of one process."""
-    assert expected == cgroupfs.path_in(hierarchy, LINES)
+    assert [expected] == cgroupfs.paths_in([hierarchy], LINES)
 
 
 def test_an_unreadable_cgroup_file_leads_nowhere() -> None:
     """Without lines there is no path, on either version."""
-    assert cgroupfs.path_in(V2, ()) is None
-    assert cgroupfs.path_in(MEMORY, ()) is None
+    assert cgroupfs.paths_in([V2, MEMORY], ()) == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -189,14 +189,14 @@ def test_on_a_hybrid_host_memory_names_the_container_where_v2_does_not() -> None
 def test_a_container_has_a_place_in_each_hierarchy(controllers: tuple[str, ...], expected: tuple[str, ...]) -> None:
     """v1 may keep it in different places for different controllers."""
     (one,) = group([process(10, HYBRID)]).groups
-    found, _ = own_cgroups(one, Hierarchy(1, controllers, "", b"/"))
+    ((found, _),) = own_cgroups(one, [Hierarchy(1, controllers, "", b"/")])
     assert expected == tuple(path.decode() for path in found)
 
 
 def test_the_root_of_a_hierarchy_is_no_containers_own():
     """What it uses is what the whole host uses; an init is put into one hierarchy after another."""
     (one,) = group([process(10, f"5:cpuacct:/\n4:memory:/docker/{A}\n0::/")]).groups
-    assert own_cgroups(one, Hierarchy(1, ("cpuacct",), "", b"/")) == ((), (b"/",))
+    assert own_cgroups(one, [Hierarchy(1, ("cpuacct",), "", b"/")]) == [((), (b"/",))]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,8 @@ def test_the_limits_of_a_podman_container_may_be_above_its_processes(below: str,
     """crun puts processes into ``container``, and limits there or onto the scope; both are the container's own."""
     scope = f"/machine.slice/libpod-{A}.scope"
     (one,) = group([process(10, scope + below, 10, 1)]).groups
-    assert tuple((scope + level).encode() for level in levels) == own_cgroups(one, V2)[0]
+    ((own, _),) = own_cgroups(one, [V2])
+    assert tuple((scope + level).encode() for level in levels) == own
 
 
 def test_a_container_inside_one_with_the_hosts_pids_is_one() -> None:

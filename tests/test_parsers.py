@@ -250,7 +250,11 @@ PARSERS = {
         (b"max ", b"100000", b" ", b"\t", b"\n"),
     ),
     "cgroupfs.parse_flat_keyed": Parser(
-        cgroupfs.parse_flat_keyed, (dict,), KEYED, (b"usage_usec ", b"oom_kill", b" ", b"1", b"\n", b"x ")
+        cgroupfs.parse_flat_keyed,
+        (dict,),
+        KEYED,
+        (b"usage_usec ", b"\noom_kill", b" ", b"1", b"\n", b"x "),
+        after=(tuple(key.encode() for key in KEYS),),
     ),
     "cgroupfs.parse_limit": Parser(cgroupfs.parse_limit, (int, str), plain(LIMITS), (b"max", b"1", b" ", b"\n")),
     "cgroupfs.parse_lines": Parser(

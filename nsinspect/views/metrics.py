@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from nsinspect import safe
 from nsinspect.fields.container import CONTAINER
-from nsinspect.fields.row import Metric, Number, Samples, T, Text
+from nsinspect.fields.row import Metric, Samples, T, Text
 from nsinspect.fields.scrape import SCRAPE, Scrape
 from nsinspect.model import Container
 
@@ -107,15 +107,21 @@ def _samples(metric: Metric[T], subject: T, identity: str) -> list[str]:
     """Its lines, without those whose value is unknown."""
     assert metric.samples is not None
     found: Samples = metric.samples(subject)
+    # A third of the time it takes to write a scrape is this loop: what is the same for all lines is written before it.
     name = PREFIX + metric.name
+    bare = f"{name}{{{identity}}}" if identity else name
+    start = f"{name}{{{identity}," if identity else f"{name}{{"
+    names = metric.labels
     lines = []
     for values, value in found:
         if value is None:
             continue
-        labels = (_known_labels if len(values) < 3 else _labels)(metric.labels, values) if values else ""
-        if identity:
-            labels = f"{identity},{labels}" if labels else identity
-        lines.append(f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n")
+        number = "1" if value is True else "0" if value is False else "+Inf" if value == "max" else repr(value)
+        if values:
+            labels = _known_labels(names, values) if len(values) < 3 else _labels(names, values)
+            lines.append(f"{start}{labels}}} {number}\n")
+        else:
+            lines.append(f"{bare} {number}\n")
     return lines
 
 
@@ -141,12 +147,6 @@ def _family(metric: Metric[T], samples: list[str], *, openmetrics: bool) -> list
         kind = "info"
         name = name.removesuffix("_info")
     return [f"# HELP {name} {metric.help}\n# TYPE {name} {kind}\n", *samples]
-
-
-def _number(value: Number) -> str:
-    if value is True or value is False:
-        return "1" if value else "0"
-    return "+Inf" if value == "max" else repr(value)
 
 
 def _label(value: Text) -> str:
