@@ -177,9 +177,11 @@ def _chains(processes: Iterable[Process], claims: Iterable[Claim]) -> dict[int, 
 def _chain_of(lines: tuple[CgroupLine, ...]) -> tuple[Match, ...]:
     """By naming: the path that leads through most containers, because an engine inside one may have been given only
     some of the hierarchies; of equals the v2 path, then v1's memory, then any other."""
+    v2 = [path for _, controllers, path in lines if not controllers]
+    memory = [path for _, controllers, path in lines if "memory" in controllers]
     longest: tuple[Match, ...] = ()
-    for line in sorted(lines, key=lambda line: (bool(line.controllers), "memory" not in line.controllers)):
-        chain = recognise(line.path)
+    for path in dict.fromkeys((*v2, *memory, *_paths(lines))):
+        chain = recognise(path)
         if len(chain) > len(longest):
             longest = chain
     # Processes may be in a payload cgroup or above it: the same container.
@@ -188,11 +190,16 @@ def _chain_of(lines: tuple[CgroupLine, ...]) -> tuple[Match, ...]:
 
 def _claimed_chain(lines: tuple[CgroupLine, ...], claimed: dict[bytes, Claim]) -> tuple[Match, ...]:
     if claimed:
-        for line in lines:
-            for path in ancestors(line.path):
+        for inside in _paths(lines):
+            for path in ancestors(inside):
                 if path in claimed:
                     return (Match(claimed[path].runtime, claimed[path].id, path, path),)
     return ()
+
+
+def _paths(lines: tuple[CgroupLine, ...]) -> Iterable[bytes]:
+    """Each once, in their order: engines give a process the same path in nearly all of v1's hierarchies."""
+    return dict.fromkeys([path for _, _, path in lines])
 
 
 def _without_cgroup(

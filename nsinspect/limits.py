@@ -348,3 +348,7 @@ _MEMORY = (_memory_max, "memory.max", "memory.limit_in_bytes")
 _SWAP = (_swap_max, "memory.swap.max", "memory.memsw.limit_in_bytes", "memory.limit_in_bytes")
 _HIGH = (_high, "memory.high")
 _PIDS = (_pids, "pids.max")
+
+NO_LIMITS = limits(Chain(), Chain(), Chain(), Chain(), cpus_online=None, host_memory=None)
+NO_USAGE = usage(Chain(), Chain(), Chain(), Chain())
+"""Of a container whose cgroups were not read: all unknown."""

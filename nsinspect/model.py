@@ -213,34 +213,38 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
     user = namespaces["user"]
     paths: dict[str, bytes] = {}
     chains: dict[str, Chain] = defaultdict(Chain)
-    cgroup = snapshot.cgroups.get
+    cgroups = snapshot.cgroups
     levels = own_cgroups(one, snapshot.hierarchies)
     for index, (hierarchy, (own, above)) in enumerate(zip(snapshot.hierarchies, levels, strict=True)):
         if not own and not above:
             continue
         path = own[-1] if own else above[0]
-        # Lists, because this is done some thousand times in a scrape and a generator costs as much again.
-        chain = Chain(
-            own=tuple([cgroup((index, level)) for level in own]),
-            above=tuple([cgroup((index, level)) for level in above]),
-        )
-        for controller in hierarchy.controllers:
-            paths[controller] = path
-            chains[controller] = chain
+        paths.update(dict.fromkeys(hierarchy.controllers, path))
         if hierarchy.version == 2:
             paths[""] = path
+        if not cgroups:
+            continue
+        # Lists, because this is done some thousand times in a scrape and a generator costs as much again.
+        chain = Chain(
+            tuple([cgroups.get((index, level)) for level in own]),
+            tuple([cgroups.get((index, level)) for level in above]),
+        )
+        chains.update(dict.fromkeys(hierarchy.controllers, chain))
+        if hierarchy.version == 2:
             # cpu.stat and pressure are there on v2 even where no cpu controller is.
             chains.setdefault("cpu", chain)
-    # On a hybrid host an engine may leave a container in the root of the v2 hierarchy; then v1 names it.
-    limits = _limits.limits(
-        chains["cpu"],
-        chains["cpuset"],
-        chains["memory"],
-        chains["pids"],
-        # Where not one of its cgroups is known, neither is it known that the host's CPUs are all that limits it.
-        cpus_online=snapshot.host.cpus_online if paths else None,
-        host_memory=snapshot.host.memory_bytes,
-    )
+    limits, usage = _limits.NO_LIMITS, _limits.NO_USAGE
+    if cgroups:
+        limits = _limits.limits(
+            chains["cpu"],
+            chains["cpuset"],
+            chains["memory"],
+            chains["pids"],
+            # Where not one of its cgroups is known, neither is it known that the host's CPUs are all that limits it.
+            cpus_online=snapshot.host.cpus_online if paths else None,
+            host_memory=snapshot.host.memory_bytes,
+        )
+        usage = _limits.usage(chains["cpu"], chains["cpuacct"], chains["memory"], chains["pids"])
     security = _security.security(
         one.init.status,
         confinement,
@@ -248,6 +252,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
         host_user_namespace=user.host if user else None,
     )
     init = _init(snapshot, one.init)
+    # On a hybrid host an engine may leave a container in the root of the v2 hierarchy; then v1 names it.
     path = paths[""] if paths.get("", b"/") != b"/" else paths.get("memory", match.path)
     governing = next((h for h in snapshot.hierarchies if "memory" in h.controllers), snapshot.hierarchies[0])
     return Container(
@@ -275,7 +280,7 @@ def _container(snapshot: Snapshot, one: Group, sharing: dict[tuple[str, int], tu
         mount_table=confinement.mounts if confinement else None,
         host_mounts=snapshot.mounts,
         contradiction=_limits.contradicted(chains["memory"], limits.effective_memory.max),
-        usage=_limits.usage(chains["cpu"], chains["cpuacct"], chains["memory"], chains["pids"]),
+        usage=usage,
         declared=said.wanted,
         declared_source=said.source,
         drift=None

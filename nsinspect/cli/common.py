@@ -96,7 +96,6 @@ class Looked:
 
     def deeper(self, container: Container) -> Container:
         """Look at one container's cgroups and confinement, where the first look was without."""
-        from nsinspect import revisit
         from nsinspect.model import with_deeper
 
         def same(identity: str, init: int) -> bool:
@@ -107,6 +106,8 @@ class Looked:
         if collector is not None:
             self.snapshot = self._or_end(lambda: collector.deeper(self.snapshot, groups))
         elif past is not None:
+            from nsinspect import revisit
+
             self.snapshot = revisit.deeper(self.snapshot, past, groups)
         self.model = with_deeper(self.model, self.snapshot, self._grouping, groups)
         return next(one for one in self.model.containers if same(one.id, one.init.pid))
