@@ -107,10 +107,9 @@ def _samples(metric: Metric[T], subject: T, identity: str) -> list[str]:
     """Its lines, without those whose value is unknown."""
     assert metric.samples is not None
     found: Samples = metric.samples(subject)
-    # A third of the time it takes to write a scrape is this loop: what is the same for all lines is written before it.
-    name = PREFIX + metric.name
-    bare = f"{name}{{{identity}}}" if identity else name
-    start = f"{name}{{{identity}," if identity else f"{name}{{"
+    # Most of the time it takes to write a scrape is this loop: what is the same for all lines is written before it.
+    start = f"{PREFIX}{metric.name}{{{identity}"
+    comma = "," if identity else ""
     names = metric.labels
     lines = []
     for values, value in found:
@@ -119,9 +118,11 @@ def _samples(metric: Metric[T], subject: T, identity: str) -> list[str]:
         number = "1" if value is True else "0" if value is False else "+Inf" if value == "max" else repr(value)
         if values:
             labels = _known_labels(names, values) if len(values) < 3 else _labels(names, values)
-            lines.append(f"{start}{labels}}} {number}\n")
+            lines.append(f"{start}{comma}{labels}}} {number}\n")
+        elif identity:
+            lines.append(f"{start}}} {number}\n")
         else:
-            lines.append(f"{bare} {number}\n")
+            lines.append(f"{PREFIX}{metric.name} {number}\n")
     return lines
 
 
