@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,11 +41,19 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release().partition("-")[0],
         "cgroups": _layout(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "python_optimised": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+        "python_build": _python_build(),
         "compiler": platform.python_compiler(),
         "nsinspect": _commit(),
         "versions": {**_packages("click", "psutil", "prometheus-client"), **_programs()},
     }
+
+
+def _python_build() -> str:
+    """Who built this Python: distributions optimise theirs without a word of it in its configuration."""
+    if os.path.realpath(sys.executable).startswith("/usr/bin/"):
+        return "the distribution's own"
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return f"built {'with' if optimised else 'without'} profile-guided optimisation"
 
 
 def _layout() -> str:

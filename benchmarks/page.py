@@ -76,13 +76,12 @@ def _lines(results: dict[str, Any]) -> Iterable[str]:
 
 def _machine(results: dict[str, Any]) -> Iterable[str]:
     one = results["machine"]
-    build = "with" if one["python_optimised"] else "without"
     versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
     minutes = results["took_seconds"] // 60 + 1
     yield f"Measured on {results['measured_at']} at {one['nsinspect']} (`{results['mode']}`, {minutes} minutes):"
     yield f"{one['cpu']}, {one['cores']} cores, {one['memory_mib']:,} MiB,"
     yield f"Linux {one['kernel']}, cgroups {one['cgroups']},"
-    yield f"{one['python']} built {build} profile-guided optimisation ({one['compiler']});"
+    yield f"{one['python']}, {one['python_build']} ({one['compiler']});"
     yield f"{versions}."
 
 
