@@ -78,7 +78,7 @@ def visible(mounts: Iterable[Mount], host: Iterable[Mount]) -> tuple[Visible, ..
             secret=secret,
             why=None if path is None or secret else _why(path),
         )
-        if not any(_came_with(one, above) for above in found):
+        if not any(_came_with(one, mount, above, host) for above in found):
             found.append(one)
     return tuple(one for one in found if not any(_is_again(one, other) for other in found))
 
@@ -95,15 +95,20 @@ def _is_again(one: Visible, other: Visible) -> bool:
     )
 
 
-def _came_with(one: Visible, above: Visible) -> bool:
+def _came_with(one: Visible, mount: Mount, above: Visible, host: Iterable[Mount]) -> bool:
     """Whether it is there because what is above it was mounted with everything below.  Where it may be written and that
     not, it is news: a read-only mount of the host's ``/`` may leave what is mounted below it writable."""
     if one.secret or above.host_path is None or not one.point.startswith(above.point.rstrip(b"/") + b"/"):
         return False
-    rest = os.fsdecode(one.point[len(above.point.rstrip(b"/")) :])
+    if above.read_only and not one.read_only:
+        return False
+    place = above.host_path.rstrip("/") + os.fsdecode(one.point[len(above.point.rstrip(b"/")) :])
     # Of cgroups a container sees its own again, where its root file system is below what was mounted.
-    same = one.host_path == above.host_path.rstrip("/") + rest or one.fstype.startswith(b"cgroup")
-    return same and (one.read_only or not above.read_only)
+    if one.host_path == place or one.fstype.startswith(b"cgroup"):
+        return True
+    # What the host has in several places, as engines have its network namespace, was found at the first of them.
+    point = os.fsencode(place)
+    return any((its.point, its.device, its.root) == (point, mount.device, mount.root) for its in host)
 
 
 def masked(mounts: Iterable[Mount]) -> tuple[bytes, ...]:

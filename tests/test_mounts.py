@@ -143,6 +143,17 @@ def test_what_came_with_a_mount_is_no_news_unless_it_may_be_written():
     ]
 
 
+def test_what_the_host_has_in_two_places_came_with_a_mount_as_well():
+    """Two engines, each of which keeps the host's network namespace."""
+    places = ("/run/docker/netns/default", "/srv/docker/netns/default")
+    host = (*HOST, *(mount("net:[1]", place, device="0:4", fstype="nsfs") for place in places))
+    inside = [mount("net:[1]", f"/host{place}", device="0:4", fstype="nsfs") for place in places]
+    moved = mount("net:[1]", "/host/elsewhere", device="0:4", fstype="nsfs")
+
+    assert [one.point for one in visible((mount("/", "/host"), *inside), host)] == [b"/host"]
+    assert [one.point for one in visible((mount("/", "/host"), moved), host)] == [b"/host", b"/host/elsewhere"]
+
+
 def test_a_root_that_is_the_hosts_is_no_root_of_its_own():
     (found,) = visible((mount("/", "/"),), HOST)
     assert found.why == "everything on the host"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from nsinspect import cli
+from nsinspect import cli, netns
 from tests.live.engines import Containerd, kill, make_bundle, until
 from tests.runner import runner
 
@@ -359,8 +359,9 @@ FACTS: dict[str, Fact] = {
 
 def measured() -> dict[str, Any]:
     """By fact and target, whether each privilege is enough: "yes", "no", or "-" where root is not told either."""
+    netns.PATIENCE = 60.0  # an emulated machine is slow, and asked by four at once
     # Once here, so that all is imported by now: this checkout and this Python may be nobody's to read.
-    for name in ("nsinspect.netns", "nsinspect.users", "psutil", "ipaddress"):
+    for name in ("nsinspect.users", "psutil", "ipaddress"):
         importlib.import_module(name)  # which a captured host does not need
     for words in commands("web").values():
         runner().invoke(cli.cli, ["--root", BUNDLED, *words, "--json"], catch_exceptions=False)
