@@ -105,12 +105,19 @@ class Cgroup(NamedTuple):
     others: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
 
 
+# Most containers have the same few limits, and where nothing happened the same events: each distinct text is parsed
+# once.
+_remembered = lru_cache(maxsize=64)
+
+
+@_remembered
 def parse_limit(data: bytes) -> Limit:
     """``memory.max``, ``pids.max``: a number or ``max``."""
     text = data.strip()
     return "max" if text == b"max" else _number(text, data, "a number or max")
 
 
+@_remembered
 def parse_v1_limit(data: bytes) -> Limit:
     """``memory.limit_in_bytes``: a number; its largest values, and -1, mean that there is no limit."""
     text = data.rstrip()
@@ -120,17 +127,20 @@ def parse_v1_limit(data: bytes) -> Limit:
     return "max" if value >= V1_UNLIMITED else value
 
 
+@_remembered
 def parse_cfs_quota(data: bytes) -> Limit:
     """``cpu.cfs_quota_us``: microseconds, or -1 for no limit."""
     text = data.strip()
     return "max" if text == b"-1" else _positive(text, data, "a positive number of microseconds or -1")
 
 
+@_remembered
 def parse_cfs_period(data: bytes) -> int:
     """``cpu.cfs_period_us``: microseconds."""
     return _positive(data.strip(), data, "a positive number of microseconds")
 
 
+@_remembered
 def parse_cpu_max(data: bytes) -> CpuMax:
     """``cpu.max``: ``quota period`` or ``max period``, microseconds."""
     expected = "a quota or max, and a period, in microseconds"
@@ -141,12 +151,9 @@ def parse_cpu_max(data: bytes) -> CpuMax:
     return CpuMax(quota, _positive(words[1], data, expected))
 
 
-@lru_cache(maxsize=64)
+@_remembered
 def parse_cpu_list(data: bytes) -> CpuList:
-    """``cpuset.cpus``, ``/sys/devices/system/cpu/online``: ``0-2,7``.
-
-    Most containers have the same few, so each distinct one is parsed once.
-    """
+    """``cpuset.cpus``, ``/sys/devices/system/cpu/online``: ``0-2,7``."""
     cpus: list[int] = []
     for part in data.strip().split(b",") if data.strip() else ():
         first, dash, last = part.partition(b"-")
@@ -220,7 +227,7 @@ def _positive(text: bytes, data: bytes, expected: str) -> int:
 
 
 Parsers = Mapping[str, Callable[[bytes], object]]
-_OOM_KILL = partial(parse_flat_keyed, keys=(b"oom_kill",))
+_OOM_KILL = _remembered(partial(parse_flat_keyed, keys=(b"oom_kill",)))
 
 # What is read of every cgroup on the way up, because an ancestor's limit binds too.
 LIMITS: Mapping[int, Mapping[str, Parsers]] = {
@@ -252,7 +259,9 @@ USAGE: Mapping[int, Mapping[str, Parsers]] = {
     1: {
         "cpu": {
             "cpu.shares": parse_number,
-            "cpu.stat": partial(parse_flat_keyed, keys=(b"nr_periods", b"nr_throttled", b"throttled_time")),
+            "cpu.stat": _remembered(
+                partial(parse_flat_keyed, keys=(b"nr_periods", b"nr_throttled", b"throttled_time"))
+            ),
         },
         "cpuacct": {"cpuacct.usage": parse_number},
         "cpuset": {"cpuset.cpus": parse_cpu_list},
@@ -311,6 +320,7 @@ OTHERS: Mapping[int, Mapping[str, Mapping[str, bytes | None]]] = {
 DEVICES = "devices.list"
 
 
+@_remembered
 def parse_lines(data: bytes) -> tuple[bytes, ...]:
     """A control file as its lines; v1's spelling of "no limit" becomes ``max``."""
     lines = tuple(line for line in data.split(b"\n") if line)

@@ -61,12 +61,11 @@ def group(
     members: defaultdict[Match, list[Process]] = defaultdict(list)
     direct: defaultdict[Match, list[Process]] = defaultdict(list)
     outer: dict[Match, Match] = {}
-    for process in processes:
-        chain = chains[id(process.cgroup)]
+    for chain, some in chains:
         for match in chain:
-            members[match].append(process)
+            members[match] += some
         if chain:
-            direct[chain[-1]].append(process)
+            direct[chain[-1]] += some
         if len(chain) > 1:
             outer.update(zip(chain[1:], chain, strict=False))
     # Of each those in no other: its init may be in the host's pid namespace, and PID 1 of one inside would pass for it.
@@ -76,10 +75,10 @@ def group(
         if not _lives_apart(direct[match] or members[match], direct[around] or members[around])
     }
     own: defaultdict[Match, list[Process]] = defaultdict(list)
-    for process in processes:
-        genuine = [match for match in chains[id(process.cgroup)] if match not in spoofed]
+    for chain, some in chains:
+        genuine = [match for match in chain if match not in spoofed]
         if genuine:
-            own[genuine[-1]].append(process)
+            own[genuine[-1]] += some
     without_cgroup = _without_cgroup(live, {process.pid for found in own.values() for process in found}, processes)
     told = {(claim.runtime, claim.id): claim for claim in live}
     # A bare id under a pod is "unknown"; a state file that has that very id knows better.
@@ -106,7 +105,7 @@ def group(
         groups += _isolates(others, host, {inode for one in groups for inode in one.init.namespaces})
     return Grouping(
         groups=tuple(sorted(groups, key=lambda one: (one.init.starttime, one.init.pid))),
-        spoofed=tuple(sorted((match.path, tuple(p.pid for p in members[match])) for match in spoofed)),
+        spoofed=tuple(sorted((match.path, tuple(sorted(p.pid for p in members[match]))) for match in spoofed)),
     )
 
 
@@ -156,22 +155,24 @@ def _live(claims: Iterable[Claim], processes: Sequence[Process]) -> list[Claim]:
     ]
 
 
-def _chains(processes: Iterable[Process], claims: Iterable[Claim]) -> dict[int, tuple[Match, ...]]:
-    """Containers that a process is in, outermost first, by identity of its cgroup lines.
+def _chains(processes: Iterable[Process], claims: Iterable[Claim]) -> list[tuple[tuple[Match, ...], list[Process]]]:
+    """Processes of the same cgroups, with the containers that those are in, outermost first.
 
-    The collector gives processes of one cgroup the very same lines; hashing ten lines for each of thousands of
-    processes would cost more than looking at them.
+    By identity of the lines: the collector gives processes of one cgroup the very same, and hashing ten lines for each
+    of thousands of processes would cost more than looking at them.
     """
     claimed = {claim.cgroup: claim for claim in claims if claim.cgroup is not None and claim.cgroup != b"/"}
-    known: dict[int, tuple[Match, ...]] = {}
+    alike: defaultdict[int, list[Process]] = defaultdict(list)
     for process in processes:
-        lines = process.cgroup
-        if id(lines) not in known:
-            named, told = _chain_of(lines), _claimed_chain(lines, claimed)
-            # A container that only a state file tells of may have others, with telling names, inside.
-            inside = not named or (told and _is_below(named[0].path, told[0].path) and named[0].path != told[0].path)
-            known[id(lines)] = told + named if inside else named
-    return known
+        alike[id(process.cgroup)].append(process)
+    found = []
+    for some in alike.values():
+        lines = some[0].cgroup
+        named, told = _chain_of(lines), _claimed_chain(lines, claimed)
+        # A container that only a state file tells of may have others, with telling names, inside.
+        inside = not named or (told and _is_below(named[0].path, told[0].path) and named[0].path != told[0].path)
+        found.append((told + named if inside else named, some))
+    return found
 
 
 def _chain_of(lines: tuple[CgroupLine, ...]) -> tuple[Match, ...]:

@@ -263,6 +263,12 @@ def test_mountinfo_escapes_are_undone_once() -> None:
     assert expected == (mount.root, mount.point, mount.source)
 
 
+def test_a_mount_whose_source_is_empty_hides_no_other() -> None:
+    """``mount("", ...)`` is nobody's to forbid who may mount at all, and the kernel writes two spaces."""
+    table = b"37 36 0:5 / /tmp rw,relatime - tmpfs  rw\n36 35 98:0 / / rw shared:7 - ext4 /dev/root rw\n"
+    assert [(one.point, one.source) for one in procfs.parse_mountinfo(table)] == [(b"/tmp", b""), (b"/", b"/dev/root")]
+
+
 @pytest.mark.parametrize(
     "line",
     [
