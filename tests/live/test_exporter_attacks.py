@@ -120,7 +120,8 @@ def settled(host: Host) -> list[tuple[int, int, int]]:
 
 def test_prometheus_never_misses_a_scrape_and_nothing_grows(host: Host):
     """Held at once: 200 silent clients on each port, 50 a byte a second, 50 that never read, nonsense, 100 wrong
-    passwords a second, wrong certificates.  A first attack warms up what may be kept once."""
+    passwords a second, wrong certificates.  A first attack warms up what may be kept once.  A peak that it did not
+    reach (hundreds of handshakes in the same moment take some MiB) is kept once as well; what grows, grows again."""
     attack(host, 15)
     before = settled(host)
     scraped = []
@@ -134,6 +135,10 @@ def test_prometheus_never_misses_a_scrape_and_nothing_grows(host: Host):
 
     outcomes = attack(host, SECONDS, count)
     after = settled(host)
+    if any(now[0] >= was[0] + 4 * MIB for was, now in zip(before, after, strict=True)):
+        print("another attack, after", before, after)
+        attack(host, SECONDS)
+        before, after = after, settled(host)
 
     print(outcomes, before, after, scraped)
     assert scraped[0] == scraped[2] == 1
