@@ -42,14 +42,14 @@ class Contained:
         """Its cgroup in one hierarchy."""
         return CGROUPS / hierarchy / "docker" / self.id
 
-    def run(self, *command: str) -> int:
-        """Start something in it; its pid."""
+    def run(self, *command: str, becomes: str = "") -> int:
+        """Start something in it; its pid, once that is the program, or what the program ``becomes``."""
         places = " ".join(str(self.place(one)) for one in PLACES)
         process = subprocess.Popen(
             ["sh", "-c", ENTER, "sh", *command], env={**os.environ, "PLACES": places}, stdin=subprocess.DEVNULL
         )
         self.processes.append(process)
-        program = Path(command[0]).name.encode()
+        program = (becomes or Path(command[0]).name).encode()
         until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes().strip() == program[:15], f"{program!r}")
         return process.pid
 
@@ -158,9 +158,8 @@ def leaderless(one: Contained, strange: str) -> tuple[list[int], int]:
 
 def unburied(one: Contained, _: str) -> tuple[list[int], int]:
     """A child that ended, and a parent that never asks for it."""
-    pid = one.run("sh", "-c", "sleep 0 & exec sleep 600")
-    (child,) = until(lambda: children(pid), "its child")
-    until(lambda: Path(f"/proc/{pid}/comm").read_bytes() == b"sleep\n", "its parent")
+    pid = one.run("sh", "-c", "sleep 0 & exec sleep 600", becomes="sleep")
+    (child,) = children(pid)
     return [pid], child
 
 
