@@ -212,27 +212,38 @@ def _regular(fd: int) -> IO[bytes]:
 
 
 def _in_folder(path: str) -> Iterator[tuple[Item, int]]:
-    # The capture itself may be behind a link that a person typed; nothing in it may.
-    path = os.path.realpath(path)
     try:
-        for folder, folders, names, fd in os.fwalk(path, follow_symlinks=False):
-            below = os.path.relpath(folder, path)
-            # A link to a folder counts as one, and is not gone into.
-            links = [name for name in folders if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)]
-            for name in sorted(names + links):
-                whole = name if below == "." else f"{below}/{name}"
-                mode = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if stat.S_ISLNK(mode.st_mode):
-                    yield Item(whole, None, os.fsencode(os.readlink(name, dir_fd=fd))), 0
-                elif stat.S_ISREG(mode.st_mode):
-                    with _opened(os.dup(fd), name) as file:
-                        yield Item(whole, file, None), mode.st_size
-                else:
-                    yield Item(whole, None, None), 0
+        # The capture itself may be behind a link that a person typed; nothing in it may.
+        yield from _below(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), "")
     except OSError as error:
-        raise BundleError(f"{error.filename or path}: {error.strerror}") from error
+        where = path if error.filename in (None, path) else f"{path}: {error.filename!a}"
+        raise BundleError(f"{where}: {error.strerror}") from error
     except RecursionError as error:
         raise BundleError(f"{path}: deeper than any capture") from error
+
+
+def _below(folder: int, prefix: str) -> Iterator[tuple[Item, int]]:
+    """Everything below a descriptor, which is closed.  No link is so much as asked whether it leads to a folder: what
+    it leads to is anywhere, and may not answer."""
+    folders = []
+    try:
+        for name in sorted(os.listdir(folder)):
+            whole = prefix + name
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(name)
+            elif stat.S_ISLNK(status.st_mode):
+                yield Item(whole, None, os.fsencode(os.readlink(name, dir_fd=folder))), 0
+            elif stat.S_ISREG(status.st_mode):
+                with _opened(os.dup(folder), name) as file:
+                    yield Item(whole, file, None), status.st_size
+            else:
+                yield Item(whole, None, None), 0
+        for name in folders:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            yield from _below(os.open(name, flags, dir_fd=folder), f"{prefix}{name}/")
+    finally:
+        os.close(folder)
 
 
 def _in_archive(path: str) -> Iterator[tuple[Item, int]]:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -368,6 +369,20 @@ def test_a_folder_that_became_a_link_is_a_link(copy: Path, folder: Path):
     problems = dict(verify(str(copy)).problems)
     assert problems["proc"] == "altered: a link to somewhere else"
     assert problems["proc/meminfo"] in ("missing", "altered: it has other lines than there are files")
+
+
+def test_a_folder_that_cannot_be_opened_is_said(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is in it would else be missing without a word."""
+    real = os.open
+
+    def refused(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "sys":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(bundle.os, "open", refused)
+    with pytest.raises(BundleError, match=rf"^{re.escape(str(copy))}: 'sys': Permission denied$"):
+        list(bundle.items(str(copy)))
 
 
 @pytest.mark.parametrize("what", ["fifo", "device", "socket", "folder"])
