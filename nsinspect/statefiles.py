@@ -1,19 +1,24 @@
 """Engines' own state files, read as what they are: text from somebody else, on a disk somebody else writes.
 
-Opened, read once, closed; regular files only, bounded in size, the last component never a link.  Under ``--root`` all
-links resolve inside that root, so a captured or mounted host cannot lead out of it.
+Opened, read once, closed; regular files only, bounded in size, the last component never a link.  Links
+above it count on this host where root made them, or whoever owns what is behind them (:func:`open_here`).  Under
+``--root`` all links resolve inside that root, so a captured or mounted host cannot lead out of it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
 from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
 
 from nsinspect.errors import KernelError, Unreadable, meaning_of
 from nsinspect.kernfs import Roots, watched
 from nsinspect.procfs import Mount, host_path
+
+T = TypeVar("T")
 
 MAX_BYTES = 8 << 20
 """A container's state is some kilobytes; podman's list of all containers about one kilobyte for each."""
@@ -23,6 +28,8 @@ FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
+_MOST_LINKS = 40  # as the kernel's own MAXSYMLINKS
+_HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Reader:
@@ -44,22 +51,30 @@ class Reader:
         self._root = roots.root
         self._at_root = roots.at_root
         self._mounts = tuple(host_mounts)
-        self._seen: dict[str, bytes | KernelError | None] = {}
+        # A file by its path, a folder with a slash behind it.
+        self._seen: dict[str, object] = {}
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`nsinspect.runtimes.base.StateFiles.read`."""
-        if path not in self._seen:
-            try:
-                self._seen[path] = watched("state", path, lambda: self._read(path))
-            except KernelError as error:
-                self._seen[path] = error
-        known = self._seen[path]
-        if isinstance(known, KernelError):
-            raise known
-        return known
+        return self._once(path, lambda: watched("state", path, lambda: self._read(path)))
 
     def entries(self, path: str) -> list[str]:
         """See :meth:`nsinspect.runtimes.base.StateFiles.entries`."""
+        return self._once(f"{path}/", lambda: self._entries(path))
+
+    def _once(self, name: str, work: Callable[[], T]) -> T:
+        """What ``work`` gave, or raised, the first time."""
+        if name not in self._seen:
+            try:
+                self._seen[name] = work()
+            except KernelError as error:
+                self._seen[name] = error
+        known = self._seen[name]
+        if isinstance(known, KernelError):
+            raise known
+        return cast("T", known)
+
+    def _entries(self, path: str) -> list[str]:
         try:
             fd = self._open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
             try:
@@ -105,7 +120,7 @@ class Reader:
     def _open(self, path: str, flags: int) -> int:
         if self._at_root:
             try:
-                return os.open(path, flags)
+                return open_here(path, flags)
             except PermissionError:
                 if self._borrow is None:
                     raise
@@ -115,6 +130,62 @@ class Reader:
             return _open_in_root(top, path, flags)
         finally:
             os.close(top)
+
+
+def open_here(path: str, flags: int) -> int:
+    """Open a path of this very host, of which users may have made a part.  Raises ``OSError``.
+
+    An administrator may have moved a folder and left a link.  A link of a user's leads only to what is that user's own
+    (as with ``fs.protected_symlinks``, proc_sys_fs(5)), so nobody has us open what somebody else keeps.
+    """
+    fd = os.open(path, flags)
+    try:
+        # The usual case: no link was followed, because what was opened is at that very path.
+        if os.readlink(f"/proc/self/fd/{fd}") == path:
+            return fd
+    except OSError:
+        pass  # no /proc here to ask
+    os.close(fd)
+    return _open_part_by_part(path, flags)
+
+
+def _open_part_by_part(path: str, flags: int) -> int:
+    """:func:`open_here`, seeing every link on the way: each part is opened below the one before it, which is held."""
+    left = _parts(path)
+    owners: list[int] = []
+    name, at = ".", os.open("/", _HELD)
+    try:
+        while left:
+            part = left.pop()
+            if not left and flags & os.O_NOFOLLOW:
+                name = part
+                break
+            # Whichever of the two is not gone on from is closed.
+            done = os.open(part, _HELD, dir_fd=at)
+            try:
+                status = os.fstat(done)
+                if not stat.S_ISLNK(status.st_mode):
+                    at, done = done, at
+                    continue
+                owners.append(status.st_uid)
+                if len(owners) > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                left += _parts(os.readlink("", dir_fd=done))
+            finally:
+                os.close(done)
+        fd = os.open(name, flags, dir_fd=at)
+    finally:
+        os.close(at)
+    owner = os.fstat(fd).st_uid
+    if strangers := set(owners) - {0, owner}:
+        os.close(fd)
+        raise OSError(errno.ELOOP, f"behind a link of uid {min(strangers)} that leads to what is uid {owner}'s", path)
+    return fd
+
+
+def _parts(path: str) -> list[str]:
+    """From the last to the first, which of an absolute path is the root."""
+    return [*filter(None, reversed(path.split("/"))), *(["/"] if path.startswith("/") else [])]
 
 
 def _open_in_root(top: int, path: str, flags: int) -> int:

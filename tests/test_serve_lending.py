@@ -19,6 +19,7 @@ from nsinspect.kernfs import Roots
 from nsinspect.serve import lending
 from nsinspect.serve.lending import Borrower, may_lend
 from nsinspect.statefiles import Reader
+from tests.links import a_users_link
 
 ID = "0123456789abcdef" * 4
 
@@ -161,6 +162,16 @@ def test_a_fifo_does_not_hold_the_lender_up(lender: str, allowed: Path):
     os.mkfifo(allowed / "file")
     borrower = Borrower(lender)
     os.close(borrower(str(allowed / "file")))
+    borrower.close()
+
+
+def test_a_link_of_a_user_leads_the_lender_to_nobody_elses_file(lender: str, allowed: Path, tmp_path: Path):
+    """Fails where folders' links are followed whoever made them."""
+    a_users_link(allowed / "containers", "/etc")
+    borrower = Borrower(lender)
+    with pytest.raises(OSError) as caught:
+        borrower(str(allowed / "containers/passwd"))
+    assert caught.value.errno == errno.ELOOP
     borrower.close()
 
 

@@ -12,6 +12,7 @@ from nsinspect.errors import Unreadable
 from nsinspect.kernfs import Roots
 from nsinspect.procfs import Mount
 from nsinspect.statefiles import Reader
+from tests.links import a_users_link
 
 
 @pytest.fixture
@@ -123,6 +124,64 @@ def test_a_linked_folder_of_this_machine_is_followed(host: Path) -> None:
     """An administrator may have moved /var/lib/docker behind a link."""
     (host / "var/lib/docker").symlink_to("../../outside")
     assert Reader(Roots(), (), NOBODY.append).read(f"{host}/var/lib/docker/config.json") == b"inside"
+
+
+LINKS = [
+    pytest.param("folder", "/etc", "folder/passwd", id="absolute"),
+    pytest.param("folder", "../" * 30 + "etc", "folder/passwd", id="relative"),
+    pytest.param("deep/folder", "/etc", "deep/folder/passwd", id="below a folder"),
+    pytest.param("folder", "/proc/self/root/etc", "folder/passwd", id="through another"),
+]
+
+
+@pytest.mark.parametrize(("link", "target", "path"), LINKS)
+def test_a_link_of_a_user_leads_to_nothing_of_somebody_else(tmp_path: Path, link: str, target: str, path: str) -> None:
+    """A user's state may be behind links that he made; what root keeps is not his to have opened.  Fails where folders'
+    links are followed whoever made them."""
+    a_users_link(tmp_path / link, target)
+    reader = Reader(Roots(), (), NOBODY.append)
+
+    with pytest.raises(Unreadable, match=r"behind a link of uid \d+ that leads to what is uid 0's"):
+        reader.read(f"{tmp_path}/{path}")
+
+
+def test_nor_is_a_folder_listed_for_him(tmp_path: Path) -> None:
+    """What there is in a folder would be told."""
+    a_users_link(tmp_path / "crun", "/etc")
+    with pytest.raises(Unreadable, match="behind a link"):
+        Reader(Roots(), (), NOBODY.append).entries(f"{tmp_path}/crun")
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("moved", "{}/outside"),
+        ("moved", "outside"),
+        ("moved", "./nowhere/..//outside/"),
+        ("var/moved", "../outside"),
+        ("moved", "{}/again"),
+    ],
+)
+def test_links_of_one_owner_lead_anywhere(host: Path, link: str, target: str) -> None:
+    """Relative, absolute, one to another; for files and for folders."""
+    (host / "nowhere").mkdir()
+    (host / "again").symlink_to("outside")
+    (host / link).symlink_to(target.format(host))
+    reader = Reader(Roots(), (), NOBODY.append)
+    before = os.listdir("/proc/self/fd")
+
+    assert reader.read(f"{host}/{link}/config.json") == b"inside"
+    assert reader.entries(f"{host}/{link}") == ["config.json"]
+    assert reader.entries(f"{host}/{link}/") == ["config.json"]
+    assert before == os.listdir("/proc/self/fd")
+
+
+def test_links_without_end_are_unreadable(host: Path) -> None:
+    """Also where they came to be between two looks at them."""
+    (host / "first").symlink_to("second")
+    (host / "second").symlink_to("first")
+    with pytest.raises(OSError, match="symbolic links"):
+        statefiles._open_part_by_part(f"{host}/first/config.json", statefiles.FLAGS)
 
 
 def test_each_file_is_read_once(reader: tuple[Reader, str], host: Path) -> None:

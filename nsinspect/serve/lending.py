@@ -14,7 +14,7 @@ import re
 import socket
 
 from nsinspect.serve import notify
-from nsinspect.statefiles import FLAGS
+from nsinspect.statefiles import FLAGS, open_here
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _answer(client: socket.socket, path: bytes) -> None:
         client.send(str(errno.EPERM).encode())
         return
     try:
-        fd = os.open(name, _FOLDER if _FOLDERS.fullmatch(name) else FLAGS)
+        fd = open_here(name, _FOLDER if _FOLDERS.fullmatch(name) else FLAGS)
     except OSError as error:
         client.send(str(error.errno or errno.EIO).encode())
         return
