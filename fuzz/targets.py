@@ -417,7 +417,7 @@ def _lending(data: bytes) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         borrower = lending.Borrower("")
-        borrower._connection = ours
+        borrower._idle.append(ours)
         if data:
             theirs.send(data[:4096])
         else:

@@ -200,7 +200,7 @@ class Collector(ProcessReader):
         # When another host was as we see it: its boot plus its uptime.  For a captured one that was not now.
         then = None if facts.boot_time is None or facts.uptime is None else facts.boot_time + facts.uptime
         files = Reader(self.roots, mounts, self.complain, self.borrow)
-        claims: tuple[Claim, ...] = attempt("state_files", lambda: testimony.claims(files), ())
+        claims: tuple[Claim, ...] = attempt("state_files", lambda: files.patiently(lambda: testimony.claims(files)), ())
         grouping = attempt(
             "processes", lambda: group(processes, claims, facts.namespaces, isolates=depth.isolates), None
         )
@@ -225,8 +225,9 @@ class Collector(ProcessReader):
         declarations: dict[tuple[str, str], Declaration] = {}
         if depth.names:
             traces = [self.traces(one, look) for one in groups]
+            found_by = list(zip(groups, traces, strict=True))
             declarations = attempt(
-                "state_files", lambda: testimony.declarations(files, zip(groups, traces, strict=True)), declarations
+                "state_files", lambda: files.patiently(lambda: testimony.declarations(files, found_by)), declarations
             )
         snapshot = Snapshot(
             captured_at=captured_at if self.roots.live or then is None else then,

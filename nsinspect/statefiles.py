@@ -1,6 +1,6 @@
 """Engines' own state files, read as what they are: text from somebody else, on a disk somebody else writes.
 
-Opened, read once, closed; regular files only, bounded in size, the last component never a link.  Links
+Opened, read once, closed; regular files only, bounded in size and in time, the last component never a link.  Links
 above it count on this host where root made them, or whoever owns what is behind them (:func:`open_here`).  Under
 ``--root`` all links resolve inside that root, so a captured or mounted host cannot lead out of it.
 """
@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 
 from nsinspect.errors import KernelError, Unreadable, meaning_of
 from nsinspect.kernfs import Roots, watched
+from nsinspect.patience import Patience
 from nsinspect.procfs import Mount, host_path
 
 T = TypeVar("T")
@@ -51,16 +52,22 @@ class Reader:
         self._root = roots.root
         self._at_root = roots.at_root
         self._mounts = tuple(host_mounts)
+        self._patience = Patience(self._file_system)
         # A file by its path, a folder with a slash behind it.
         self._seen: dict[str, object] = {}
 
+    def patiently(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives, which reads here, without the files that do not answer: of those it hears that they are
+        :class:`Unreadable`.  It may be begun again, what was read is known then."""
+        return self._patience.spend(work)
+
     def read(self, path: str) -> bytes | None:
         """See :meth:`nsinspect.runtimes.base.StateFiles.read`."""
-        return self._once(path, lambda: watched("state", path, lambda: self._read(path)))
+        return self._once(path, lambda: watched("state", path, lambda: self._in_time(path, self._read)))
 
     def entries(self, path: str) -> list[str]:
         """See :meth:`nsinspect.runtimes.base.StateFiles.entries`."""
-        return self._once(f"{path}/", lambda: self._entries(path))
+        return self._once(f"{path}/", lambda: self._in_time(path, self._entries))
 
     def _once(self, name: str, work: Callable[[], T]) -> T:
         """What ``work`` gave, or raised, the first time."""
@@ -73,6 +80,9 @@ class Reader:
         if isinstance(known, KernelError):
             raise known
         return cast("T", known)
+
+    def _in_time(self, path: str, work: Callable[[str], T]) -> T:
+        return self._patience.reading(path, lambda: work(path))
 
     def _entries(self, path: str) -> list[str]:
         try:
@@ -90,6 +100,14 @@ class Reader:
     def host_path(self, mount: Mount) -> str | None:
         """See :meth:`nsinspect.runtimes.base.StateFiles.host_path`."""
         return host_path(mount, self._mounts)
+
+    def _file_system(self, path: str) -> str:
+        """The mount that a path is on, by its name alone; of a copy only that it is one."""
+        if not self._at_root:
+            return self._root
+        name = os.fsencode(path) + b"/"
+        points = (one.point for one in self._mounts if name.startswith(one.point.rstrip(b"/") + b"/"))
+        return os.fsdecode(max(points, key=len, default=b"/"))
 
     def _read(self, path: str) -> bytes | None:
         if "\0" in path:

@@ -24,6 +24,9 @@ def names(uids: Iterable[int], seconds: float = PATIENCE) -> dict[int, str]:
 
     # The name service cannot be interrupted: what it has not said by then is left unsaid, and the thread behind.
     thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        return {}  # no thread to be had on this host, and nobody to wait for it
     thread.join(seconds)
     return found.copy()

@@ -175,9 +175,56 @@ def test_a_link_of_a_user_leads_the_lender_to_nobody_elses_file(lender: str, all
     borrower.close()
 
 
-@pytest.mark.parametrize("path", ["/etc/shadow", "x", "\udcff", "/" + "a" * 4000])
-def test_what_is_not_lent_is_refused_and_the_next_is_answered(lender: str, path: str):
+def test_a_disk_that_does_not_answer_holds_up_who_asked_for_it_and_nobody_else(
+    lender: str, allowed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever was left behind with it keeps its connection, so nobody is given the file that it waits for.  Fails where
+    all have one connection, or one thread."""
+    real, mended = lending.open_here, threading.Event()
+
+    def dead(path: str, flags: int) -> int:
+        if path.endswith("dead"):
+            assert mended.wait(30)
+        return real(path, flags)
+
+    monkeypatch.setattr(lending, "open_here", dead)
+    (allowed / "dead").write_text("dead")
+    (allowed / "living").write_text("living")
+    borrower, late = Borrower(lender), []
+    waiting = threading.Thread(target=lambda: late.append(borrower(str(allowed / "dead"))))
+    os.close(borrower(str(allowed / "living")))
+    waiting.start()
+    while borrower._idle:
+        assert waiting.is_alive()
+    found = borrower(str(allowed / "living"))
+    borrower.close()
+    mended.set()
+    waiting.join(5)
+
+    assert [os.read(fd, 10) for fd in (found, *late)] == [b"living", b"dead"]
+    assert borrower._idle == []
+    for fd in (found, *late):
+        os.close(fd)
+
+
+def test_there_is_an_end_to_clients_that_wait(lender: str, caplog: pytest.LogCaptureFixture):
+    """Each of them is a thread."""
+    with contextlib.ExitStack() as held:
+        for _ in range(lending._CLIENTS):
+            client = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            client.connect(lender)
+            client.send(b"x")
+            assert client.recv(16) == str(errno.EPERM).encode()
+        with pytest.raises(PermissionError, match="not lent"):
+            Borrower(lender)("/run/user")
+        assert "client is not served" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/etc/shadow", "x", "\udcff", "/" + "a" * 4000], ids=ascii)
+def test_what_is_not_lent_is_refused_and_the_next_is_answered(lender: str, path: str, monkeypatch: pytest.MonkeyPatch):
     """Fails without ``may_lend``."""
+    # What is logged is no text that a report of this test could hold; tests/test_serve_logs.py is about that.
+    monkeypatch.setattr(lending.log, "disabled", True)
     borrower = Borrower(lender)
     for _ in range(2):
         with pytest.raises(PermissionError):
@@ -228,7 +275,7 @@ def test_an_answer_that_is_no_error_of_any_kernel_is_not_lent(answer: bytes):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         borrower = Borrower("")
-        borrower._connection = ours
+        borrower._idle.append(ours)
         theirs.send(answer)
         with pytest.raises(PermissionError, match="not lent"):
             borrower("/run/user")

@@ -146,8 +146,8 @@ def test_state_files_that_hang_cost_names_and_nothing_else(
     whole = one.scrape(30)
     impatient("state_files", 0.05)
     hanging = stuck(testimony, "claims")
-    before = threading.active_count()
     first = one.scrape(2)
+    waiting = threading.active_count()
     second = one.scrape(2)
 
     for scrape in (first, second):
@@ -155,7 +155,7 @@ def test_state_files_that_hang_cost_names_and_nothing_else(
         assert {key: v for key, v in samples(whole).items() if "drift" not in key[0]} == samples(scrape)
         assert sum(part.seconds for part in scrape.parts) < 2
     assert hanging.calls == 1
-    assert threading.active_count() == before + 1
+    assert threading.active_count() == waiting
 
     hanging.release()
     third = one.scrape(30)
@@ -180,33 +180,6 @@ def test_declarations_that_hang_are_state_files_too(
     assert [failed(scrape) for scrape in scrapes] == [{"state_files"}] * 2
     assert hanging.calls == 1
     assert [len(scrape.model.containers) for scrape in scrapes if scrape.model] == [3, 3]
-
-
-def test_a_lender_is_not_hung_up_on_while_what_was_left_behind_waits_for_it(
-    stuck: Callable[[object, str], Stuck], impatient: Callable[[str, float], None], monkeypatch: pytest.MonkeyPatch
-):
-    """Closed under the thread, its descriptor's number would be the next file's."""
-    closed = []
-
-    class Lender:
-        def __init__(self, address: str) -> None:
-            self.address = address
-
-        def close(self) -> None:
-            closed.append(self.address)
-
-    monkeypatch.setattr(scraping, "Borrower", Lender)
-    one = Scraper(Roots(root=str(HOSTS / "podman-v2")), "somewhere")
-    impatient("state_files", 0.05)
-    hanging = stuck(testimony, "claims")
-    assert failed(one.scrape(2)) == {"state_files"}
-    assert closed == []
-    hanging.release()
-    for thread in threading.enumerate():
-        if thread.name in PARTS:
-            thread.join(5)
-    assert failed(one.scrape(30)) == set()
-    assert closed == ["somewhere"]
 
 
 def without_cgroups(whole: Samples) -> Samples:

@@ -32,6 +32,16 @@ def test_a_directorys_names_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatc
     assert users.names([7]) == {7: "CORP\\user7@example.com"}
 
 
+def test_where_no_thread_can_be_started_nobody_has_a_name(monkeypatch: pytest.MonkeyPatch):
+    """The service may be slow, and without a thread it would have to be waited for."""
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    assert users.names([0]) == {}
+
+
 def test_a_slow_service_costs_the_names_it_has_not_said_and_no_more(monkeypatch: pytest.MonkeyPatch):
     """Fails without a limit of time."""
     release = threading.Event()

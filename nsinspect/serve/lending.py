@@ -12,7 +12,9 @@ import logging
 import os
 import re
 import socket
+import threading
 
+from nsinspect import patience
 from nsinspect.serve import notify
 from nsinspect.statefiles import FLAGS, open_here
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST = 4096
 _WAIT = 60.0
+# At a time: the exporter has one for its scrapes, one for its looks, and one for each disk that does not answer.
+_CLIENTS = patience.MOST + 3
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 # What the modules of runtimes/ read: an engine's folder can be anywhere, so most are known by their last names.
 _FILES = re.compile(
@@ -49,17 +53,31 @@ def run() -> None:
 
 
 def lend(listening: socket.socket) -> None:
-    """Answer one client after the other, for ever.  The socket's own mode says who may come."""
+    """Answer all clients, for ever, each in a thread, because what one asks for may lie on a disk that does not answer.
+    The socket's own mode says who may come."""
     listening.settimeout(None)
+    free = threading.Semaphore(_CLIENTS)
     while True:
         client, _ = listening.accept()
-        with client:
-            client.settimeout(_WAIT)
-            try:
-                while path := client.recv(_LONGEST):
-                    _answer(client, path)
-            except OSError as error:
-                log.debug("client: %s", error)
+        try:
+            if not free.acquire(blocking=False):
+                raise RuntimeError(f"{_CLIENTS} others are not done yet")
+            threading.Thread(target=_serve, args=(client, free), name="client", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("client is not served: %s", error)
+            client.close()
+
+
+def _serve(client: socket.socket, free: threading.Semaphore) -> None:
+    with client:
+        client.settimeout(_WAIT)
+        try:
+            while path := client.recv(_LONGEST):
+                _answer(client, path)
+        except OSError as error:
+            log.debug("client: %s", error)
+        finally:
+            free.release()
 
 
 def _answer(client: socket.socket, path: bytes) -> None:
@@ -80,35 +98,45 @@ def _answer(client: socket.socket, path: bytes) -> None:
 
 
 class Borrower:
-    """The other side: opens through the lender's socket at ``address``, connecting when it first has to."""
+    """The other side: opens through the lender's socket at ``address``, connecting when it first has to.
+
+    Whoever is left behind with a file that does not come keeps its connection to itself, so that an answer never goes
+    to somebody who asked for another file.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._connection: socket.socket | None = None
+        self._idle: list[socket.socket] = []
 
     def __call__(self, path: str) -> int:
         """A descriptor of ``path``.  Raises ``OSError`` as ``open`` does, with EACCES where there is no lender."""
+        idle = self._idle
+        connection = None
         try:
-            connection = self._connection or self._connect()
+            connection = idle.pop() if idle else self._connect()
             connection.send(os.fsencode(path))
             answer, fds, _, _ = socket.recv_fds(connection, 16, 1)
+            if not fds and not _is_errno(answer):
+                raise OSError("the lender has hung up")
         except OSError as error:
-            self.close()
+            if connection is not None:
+                connection.close()
             raise PermissionError(errno.EACCES, f"not lent: {error}", path) from error
-        if answer == b"0" and fds:
+        if idle is self._idle:
+            idle.append(connection)
+        else:
+            connection.close()
+        if fds:
             # recv_fds takes MSG_CMSG_CLOEXEC and does nothing with it.
             os.set_inheritable(fds[0], False)  # noqa: FBT003 - it takes no keyword
             return fds[0]
-        if not answer.isdigit() or len(answer) > 4:  # no error has a larger number
-            self.close()
-            raise PermissionError(errno.EACCES, "not lent: the lender has hung up", path)
         raise OSError(int(answer), os.strerror(int(answer)), path)
 
     def close(self) -> None:
-        """Hang up."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Hang up; whoever is asking still does so at its end."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -118,5 +146,9 @@ class Borrower:
         except OSError:
             connection.close()
             raise
-        self._connection = connection
         return connection
+
+
+def _is_errno(answer: bytes) -> bool:
+    # No error has a larger number.
+    return answer.isdigit() and len(answer) <= 4 and answer != b"0"

@@ -57,7 +57,6 @@ class Scraper:
 
     def _scrape(self, seconds: float) -> Scrape:
         attempt = _Attempt(self._behind, time.monotonic() + seconds)
-        # One for each scrape: a thread that was left behind may use an old one still.
         borrower = Borrower(self._lender) if self._lender else None
         model: Model | None = None
         try:
@@ -67,8 +66,7 @@ class Scraper:
         except RootError as error:
             log.error("%s", error)
         finally:
-            # A thread that was left behind waits at it, and lets go of it at its end.
-            if borrower is not None and not self._is_behind("state_files"):
+            if borrower is not None:
                 borrower.close()
         return Scrape(
             model=model,
@@ -78,10 +76,6 @@ class Scraper:
             version=__version__,
             python=platform.python_version(),
         )
-
-    def _is_behind(self, name: str) -> bool:
-        thread = self._behind.get(name)
-        return thread is not None and thread.is_alive()
 
 
 class _Attempt:
