@@ -227,6 +227,21 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             "test_serve_scraper.py::test_a_part_that_hangs_leaves_time_for_those_after_it",
         ),
         Proof(
+            "a file system of an engine's files that does not answer",
+            "what is on it is unknown, after two seconds, once; all else is told",
+            "live/test_attacks.py::test_a_disk_that_does_not_answer_costs_what_is_on_it_and_a_moment",
+        ),
+        Proof(
+            "one that answers late each time",
+            "the same, after ten seconds altogether",
+            "test_patience.py::test_a_disk_that_is_slow_each_time_has_an_end",
+        ),
+        Proof(
+            "what a link in a capture leads to does not answer",
+            "nobody asks it",
+            "live/test_attacks.py::test_a_capture_says_that_there_was_no_answer",
+        ),
+        Proof(
             "any file of a copy is a FIFO, a device or a link",
             "costs its own fact, nobody waits, nothing outside is opened",
             "test_hostile_trees.py::test_what_is_no_file_costs_no_more_than_itself",

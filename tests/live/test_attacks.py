@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.live.dead_disk import dead_disk
 from tests.live.docker import Docker
 from tests.live.engines import (
     Oci,
@@ -365,6 +366,87 @@ def test_a_container_that_only_a_broken_state_file_tells_of_is_still_listed(
 
     assert [one["pids"] for one in whole["containers"] if one["id"] == identity] == [[pid]]
     assert [issue["kind"] for issue in whole["issues"] if identity in issue["path"]] == ["malformed"]
+
+
+# What each may read of state files; drift is about those.
+COMMANDS = (("list",), ("show", "bystander"), ("drift", "bystander"), ("ns",), ("caps",), ("pid", "1"), ("findings",))
+
+
+@pytest.fixture
+def on_a_dead_disk(attacked_docker: Attacked) -> Iterator[Attacked]:
+    """One of two containers whose files are on a disk that does not answer."""
+    with dead_disk(attacked_docker.file.parent):
+        yield attacked_docker
+
+
+def test_a_disk_that_does_not_answer_costs_what_is_on_it_and_a_moment(
+    on_a_dead_disk: Attacked, run: Run, tmp_path: Path
+):
+    """Every command ends, and tells all that the kernel knows; the other container has its name.  Fails where state
+    files are waited for."""
+    took, answers = {}, {}
+    for words in (*COMMANDS, ("capture", "-o", str(tmp_path / "c.tar.zst"))):
+        took[words], answers[words] = timed(run, *words)
+    whole = json.loads(run("list", "--json").stdout)
+    found = {one["id"]: one for one in whole["containers"]}
+    before = on_a_dead_disk.before
+    silent = [issue for issue in whole["issues"] if str(on_a_dead_disk.file.parent) in issue["path"]]
+
+    assert {words: answer.returncode for words, answer in answers.items() if answer.returncode not in (0, 1)} == {}
+    assert all(b"Traceback" not in answer.stderr for answer in answers.values())
+    # One wait, and what else a busy machine may need.
+    assert {words: seconds for words, seconds in took.items() if seconds > on_a_dead_disk.seconds + 20} == {}
+    assert {(issue["kind"], issue["detail"]) for issue in silent} == {
+        ("unreadable", "its file system does not answer in time")
+    }
+    for identity, said in before.items():
+        kept = ("pids", "limits", "capabilities", "namespaces", "kind", "parent", "init", "runtime")
+        assert {key: found[identity][key] for key in kept} == {key: said[key] for key in kept}
+        assert found[identity]["name"] == (None if identity == on_a_dead_disk.id else "bystander")
+
+
+def test_a_capture_says_that_there_was_no_answer(on_a_dead_disk: Attacked, run: Run, tmp_path: Path):
+    """A file that could not be had is one line of its manifest, and the capture is whole.  Fails where what a link in a
+    capture leads to is asked whether it is a folder: processes have files on that disk."""
+    capture = tmp_path / "capture"
+    taken, verified = run("capture", "-o", str(capture)), run("verify", str(capture))
+    manifest = json.loads((capture / "manifest.json").read_text())
+    lines = [one for one in manifest["files"] if one["path"].startswith(str(on_a_dead_disk.file.parent))]
+
+    assert (taken.returncode, verified.returncode) == (0, 0)
+    assert {one["detail"] for one in lines} == {"its file system does not answer in time"}
+    assert all(one["sha256"] is None for one in lines)
+
+
+def test_a_link_of_a_user_has_nobody_elses_state_opened(rootfs: Path, tmp_path: Path, ask: Ask):
+    """Of a container whose state only root may see, by a link in what belongs to a user.  Fails where folders' links
+    are followed whoever made them."""
+    identity, user = f"hidden-{uuid.uuid4().hex[:8]}", 54321
+    hidden, logged_in = tmp_path / "state", Path(f"/run/user/{user}")
+    hidden.mkdir(mode=0o700)
+    logged_in.mkdir(parents=True, mode=0o700)
+    os.chown(logged_in, user, user)
+    link = logged_in / "runc"
+    link.symlink_to(hidden)
+    try:
+        with cgroups_removed({identity}), Oci(tmp_path / "runc", "runc", "--root", str(hidden)) as runc:
+            runc.run(identity, unpacked(rootfs, tmp_path / "rootfs"), cgroup=f"/runc-{identity}.scope")
+            (ours,) = (one for one in ask("list")["containers"] if one["id"] == identity)
+            os.lchown(link, user, user)
+            whole = ask("list")
+            (its,) = (one for one in whole["containers"] if one["id"] == identity)
+    finally:
+        link.unlink()
+        logged_in.rmdir()
+
+    assert ours["declared"]["source"] == f"{link}/{identity}/state.json"
+    assert its["declared"] is None
+    assert {key: its[key] for key in ("pids", "limits", "init")} == {
+        key: ours[key] for key in ("pids", "limits", "init")
+    }
+    assert [issue["detail"] for issue in whole["issues"] if str(link) in issue["path"]] == [
+        f"behind a link of uid {user} that leads to what is uid 0's"
+    ]
 
 
 # -- names ---------------------------------------------------------------------------------------------------------
