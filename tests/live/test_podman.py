@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,23 @@ podman rm -f -t 0 $id >&2
 """
 
 
+@pytest.fixture(scope="module")
+def kernels(rootfs: Path) -> dict[str, dict[str, Any]]:
+    """Everything asked on each kernel: podman's word, nsinspect's and the other tools'.  Each takes one processor for
+    more than a minute, so they run at the same time."""
+    with ThreadPoolExecutor() as pool:
+        begun = {version: pool.submit(asked, rootfs, version) for version in ("v2", "v1")}
+        return {version: one.result() for version, one in begun.items()}
+
+
 @pytest.fixture(scope="module", params=["v2", "v1"])
-def answers(request: pytest.FixtureRequest, rootfs: Path) -> dict[str, Any]:
-    """Everything asked on one kernel: podman's word, nsinspect's and the other tools'."""
+def answers(request: pytest.FixtureRequest, kernels: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of one of them."""
+    return kernels[request.param]
+
+
+def asked(rootfs: Path, version: str) -> dict[str, Any]:
+    """On a kernel of its own."""
     starts = "\n".join(
         f"podman run -d --name {name} {'' if '--net' in flags else '--network none'} {flags} bb sleep 1000 >&2"
         for name, flags in CONTAINERS.items()
@@ -76,9 +91,9 @@ def answers(request: pytest.FixtureRequest, rootfs: Path) -> dict[str, Any]:
         ROW.format(number=number, flag=row.flag) for number, row in enumerate(ROWS) if "cpuset" not in row.flag
     )
     words = {"rows": rows, "rootfs": rootfs, "starts": starts, "python": shlex.quote(sys.executable), "here": HERE}
-    uml = Uml(cgroups={"v1": V1, "v2": V2}[request.param])
+    uml = Uml(cgroups={"v1": V1, "v2": V2}[version])
     found: dict[str, Any] = json.loads(uml.run(SCRIPT.format(**words), timeout=240))
-    found["version"] = request.param
+    found["version"] = version
     found["page"] = uml.stderr
     return found
 
