@@ -90,10 +90,21 @@ def place(level: str) -> str:
     return level.replace("PID", pid).replace("DOCKER", docker).replace("ID", identity)
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A captured host and the same outside of it; whoever changes something puts it back."""
+    host = captured(tmp_path_factory.mktemp("pair") / "host")
+    return host, Path(shutil.copytree(host, host.parent / "outside", symlinks=True))
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A captured host with something at every place that a look may read."""
-    host = tmp_path / "host"
+    """A captured host to change."""
+    return captured(tmp_path / "host")
+
+
+def captured(host: Path) -> Path:
+    """One with something at every place that a look may read."""
     shutil.copytree(HOSTS / "docker-hybrid", host, symlinks=True)
     process = host / place("proc/PID")
     for name in ("task/77", "net", "fd", "attr"):
@@ -115,17 +126,15 @@ def whole_look(roots: Roots) -> Snapshot:
     return collector.closer(snapshot, Closely(threads=pids, members=pids, networks=pids, sockets=pids, links=True))
 
 
-def linked(tree: Path, where: str) -> Path:
-    """The tree with one place moved out of it, and a link to there in its stead."""
-    outside = tree.parent / "outside"
-    shutil.copytree(tree, outside, symlinks=True)
-    there = tree / where
-    if there.is_dir() and not there.is_symlink():
-        shutil.rmtree(there)
-    else:
-        there.unlink()
+@contextmanager
+def linked(tree: Path, outside: Path, where: str) -> Iterator[None]:
+    """The tree with one place moved out of it for a while, and a link to there in its stead."""
+    there, kept = tree / where, tree.parent / "kept"
+    there.rename(kept)
     there.symlink_to(outside / where)
-    return outside
+    yield
+    there.unlink()
+    kept.rename(there)
 
 
 # Of every level that is read one; PID is the init of a container, ID its id, and DOCKER where its engine keeps state.
@@ -172,22 +181,22 @@ LEVELS = (
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_link_leads_out_of_a_tree(tree: Path, level: str):
+def test_no_link_leads_out_of_a_tree(pair: tuple[Path, Path], level: str):
     """Fails without ``kernfs.Copied``, without ``Directory.below``, without RESOLVE_IN_ROOT in ``statefiles``, and with
     psutil reading a copy's stat and meminfo: each follows links on the way."""
+    tree, outside = pair
     where = place(level)
     assert os.path.lexists(tree / where)
-    outside = linked(tree, where)
     # Where nothing is left of it there is no host.
-    with opened(outside) as found, contextlib.suppress(RootError):
+    with linked(tree, outside, where), opened(outside) as found, contextlib.suppress(RootError):
         whole_look(Roots(root=str(tree)))
     assert found == set()
 
 
-def test_what_is_opened_elsewhere_is_noticed(tree: Path):
+def test_what_is_opened_elsewhere_is_noticed(pair: tuple[Path, Path]):
     """Else the test above would prove nothing."""
-    outside = linked(tree, "proc")
-    with opened(outside) as found:
+    tree, outside = pair
+    with linked(tree, outside, "proc"), opened(outside) as found:
         whole_look(Roots(root=str(tree), procfs_override=str(tree / "proc")))
     assert {"proc/1/stat", "proc/stat", "proc/meminfo", "proc/sys/kernel/hostname"} <= found
 
@@ -288,7 +297,12 @@ def test_a_link_to_a_namespace_is_only_its_name(tree: Path, monkeypatch: pytest.
 
 def out_of(level: str) -> Callable[[Path], object]:
     """Makes a link out of the tree of it."""
-    return lambda tree: linked(tree, place(level))
+
+    def work(tree: Path) -> None:
+        (tree / place(level)).rename(tree.parent / "outside")
+        (tree / place(level)).symlink_to(tree.parent / "outside")
+
+    return work
 
 
 def as_fifo(level: str) -> Callable[[Path], object]:

@@ -236,11 +236,15 @@ def test_it_serves_the_containers_of_its_root():
 
 def test_a_host_that_is_too_busy_for_a_scrape_is_served():
     """The look at the start may take longer than a scrape, which says that it had too little time."""
+    late = 'nsinspect_scrape_collector_success{collector="processes"} 0'
     with exporter("--scrape.timeout", "0.00001") as running:
-        status, text = running.get()
+        answers = [running.get()]
+        # Whoever waits may be woken so late that the work is done after all.
+        while late not in answers[-1][1] and len(answers) < 100:
+            answers.append(running.get())
 
-    assert status == 200
-    assert 'nsinspect_scrape_collector_success{collector="processes"} 0' in text
+    assert {status for status, _ in answers} == {200}
+    assert late in answers[-1][1]
 
 
 def test_users_without_tls_are_warned_of_and_asked_for(tmp_path: Path):

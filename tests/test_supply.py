@@ -35,6 +35,7 @@ RUN = {
     "hatchling": ("tools/dist.py", '"-m", "hatchling"'),
     "mypy": ("Makefile", "$(BIN)/mypy"),
     "pip": ("Makefile", "$(BIN)/python -m pip"),
+    "pytest-xdist": ("Makefile", "--numprocesses"),
     "ruff": ("Makefile", "$(BIN)/ruff"),
     "uv": ("Makefile", "$(BIN)/uv"),
 }
