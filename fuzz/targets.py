@@ -27,10 +27,10 @@ import zstandard
 from fuzz.oracles import Files, harmless, its, kept, parsed, small, told, understood
 from nsinspect import bundle, capabilities, cgroupfs, codec, moments, namespaces, procconn, procfs, procnet, safe
 from nsinspect.bundle import LOG, MANIFEST, SNAPSHOT, SUMS, BundleError, sums_line
-from nsinspect.cgroupfs import Hierarchy
 from nsinspect.codec import NotASnapshot
 from nsinspect.declarations import labels_or_none, rfc3339
 from nsinspect.errors import KernelError, Malformed
+from nsinspect.hierarchies import Hierarchy, hierarchies_in, relative
 from nsinspect.mounts import masked, visible
 from nsinspect.procnet import Network
 from nsinspect.runtimes import BY_NAME, ENGINES, libpod_db, oci, recognise, wanted
@@ -80,7 +80,7 @@ def _cgroup(data: bytes) -> None:
         chain = recognise(line.path)
         assert all((line.path + b"/").startswith(match.path + b"/") for match in chain)
         for hierarchy in small().hierarchies:
-            inside = cgroupfs.relative(hierarchy, line.path)
+            inside = relative(hierarchy, line.path)
             assert inside is None or ".." not in inside.split("/")
     if lines:
         _with_init(data, process=its()[2]._replace(cgroup=lines))
@@ -90,7 +90,7 @@ def _mountinfo(data: bytes) -> None:
     mounts = parsed(procfs.parse_mountinfo, data)
     if mounts is None:
         return
-    cgroupfs.hierarchies_in(mounts)
+    hierarchies_in(mounts)
     visible(mounts, small().mounts)
     visible(small().mounts, mounts)
     masked(mounts)
@@ -470,8 +470,8 @@ _ENGINE_MODULES = tuple(
 TARGETS: Mapping[str, Target] = {
     "stat": Target(_stat, ("procfs",)),
     "status": Target(_status, ("procfs", "capabilities")),
-    "cgroup": Target(_cgroup, ("procfs", "runtimes", "grouping")),
-    "mountinfo": Target(_mountinfo, ("procfs", "mounts")),
+    "cgroup": Target(_cgroup, ("procfs", "hierarchies", "runtimes", "grouping")),
+    "mountinfo": Target(_mountinfo, ("procfs", "hierarchies", "mounts")),
     "id_map": Target(_id_map, ("procfs", "security")),
     "label": Target(_label, ("procfs", "security", "safe")),
     "words": Target(_words, ("procfs", "namespaces", "procnet")),

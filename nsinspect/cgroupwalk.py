@@ -6,10 +6,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import cast
 
 from nsinspect import cgroupfs
-from nsinspect.cgroupfs import Cgroup, ControlFiles, Hierarchy, Parsers
+from nsinspect.cgroupfs import Cgroup, ControlFiles, Parsers
 from nsinspect.errors import KernelError, Malformed, RootError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.grouping import Group, own_cgroups
+from nsinspect.hierarchies import Hierarchy, relative
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.snapshot import Issue
 
@@ -72,7 +73,7 @@ def _cgroup(
     others: Mapping[str, bytes | None],
 ) -> Cgroup | None:
     """One cgroup's control files; ``None``, counted, when it was removed at any moment of this."""
-    name = cgroupfs.relative(hierarchy, path)
+    name = relative(hierarchy, path)
     if name is None:
         return None
     try:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 from nsinspect import cgroupfs, cgroupwalk, hostfacts, nsfs, procfs, sockets, tasks, testimony, users
-from nsinspect.cgroupfs import Cgroup, Hierarchy
+from nsinspect.cgroupfs import Cgroup
 from nsinspect.declarations import Claim, Declaration
 from nsinspect.errors import KernelError, RootError, Vanished
 from nsinspect.grouping import Group, Grouping, group
+from nsinspect.hierarchies import Hierarchy, hierarchies_in
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
 from nsinspect.processes import ProcessReader
@@ -329,7 +330,7 @@ class Collector(ProcessReader):
         """The cgroup trees of this host, those with nothing to read included: paths name containers too."""
         found = []
         opened = 0
-        for hierarchy in cgroupfs.hierarchies_in(mounts):
+        for hierarchy in hierarchies_in(mounts):
             if not cgroupfs.files_of(hierarchy, usage=True):
                 found.append(hierarchy)
                 continue

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from nsinspect.cgroupfs import Hierarchy, ancestors, paths_in
 from nsinspect.declarations import Claim
+from nsinspect.hierarchies import Hierarchy, ancestors, paths_in
 from nsinspect.namespaces import TYPES, Namespaces
 from nsinspect.procfs import CgroupLine
 from nsinspect.runtimes import Match, recognise

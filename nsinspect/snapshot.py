@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nsinspect.cgroupfs import Cgroup, Hierarchy
+from nsinspect.cgroupfs import Cgroup
 from nsinspect.declarations import Claim, Declaration
+from nsinspect.hierarchies import Hierarchy
 from nsinspect.namespaces import Holder, Kin, Namespaces
 from nsinspect.procfs import CgroupLine, IdMapLine, Mount, Status
 from nsinspect.procnet import Links, Network

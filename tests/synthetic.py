@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-from nsinspect.cgroupfs import Cgroup, CpuMax, Hierarchy
+from nsinspect.cgroupfs import Cgroup, CpuMax
+from nsinspect.hierarchies import Hierarchy
 from nsinspect.namespaces import Namespaces
 from nsinspect.procfs import CgroupLine, Ids, Status
 from nsinspect.snapshot import HostFacts, Process, Snapshot

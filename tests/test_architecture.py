@@ -16,7 +16,7 @@ import nsinspect
 PACKAGE = Path(nsinspect.__file__).parent
 LONGEST_MODULE = 500
 
-RECORDS = {"procfs", "procnet", "cgroupfs", "namespaces", "capabilities", "declarations"}
+RECORDS = {"procfs", "procnet", "hierarchies", "cgroupfs", "namespaces", "capabilities", "declarations"}
 FACTS = RECORDS | {"snapshot"}
 MEANING = {"model", "limits", "security", "grouping"}
 ABOUT = {"changes", "diff", "drift", "findings", "locate", "membership", "mounts", "networks", "powers", "shares"}
@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "capabilities": set(),
     "declarations": {"cgroupfs"},
     "shares": set(),
-    "cgroupfs": {"errors", "procfs"},
+    "hierarchies": {"procfs"},
+    "cgroupfs": {"errors", "hierarchies", "procfs"},
     "patience": {"errors"},
     "statefiles": {"errors", "kernfs", "patience", "procfs"},
     "host": {"errors", "procfs"},

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsinspect import safe
-from nsinspect.cgroupfs import ancestors
+from nsinspect.hierarchies import ancestors
 from nsinspect.runtimes import recognise
 
 A, B, C = "0123456789abcdef" * 4, "b" * 64, "c" * 64

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsinspect.capabilities import OLDEST_FULL_SET, mask_of, names
-from nsinspect.cgroupfs import Hierarchy
 from nsinspect.declarations import Declaration, Wanted
 from nsinspect.findings import KINDS, SEVERITIES, TECHNIQUES, Finding
+from nsinspect.hierarchies import Hierarchy
 from nsinspect.model import Model, build
 from nsinspect.namespaces import TYPES, UNKNOWN, Namespaces
 from nsinspect.procfs import IdMapLine, Ids, Status, parse_cgroup

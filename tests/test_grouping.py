@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nsinspect.cgroupfs import Hierarchy
 from nsinspect.grouping import group, own_cgroups
+from nsinspect.hierarchies import Hierarchy
 from nsinspect.namespaces import UNKNOWN
 from nsinspect.procfs import CgroupLine, Ids, Status, parse_cgroup
 from nsinspect.runtimes import recognise

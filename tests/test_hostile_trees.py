@@ -212,7 +212,7 @@ def test_what_is_opened_elsewhere_is_noticed(pair: tuple[Path, Path]):
     ],
 )
 def test_no_name_leads_out_of_a_tree(tree: Path, file: str, before: str, after: str):
-    """Fails without ``Roots._split`` and ``cgroupfs.relative``, which let no ".." through."""
+    """Fails without ``Roots._split`` and ``hierarchies.relative``, which let no ".." through."""
     outside = tree.parent / "outside"
     shutil.copytree(tree, outside, symlinks=True)
     path = tree / place(file)

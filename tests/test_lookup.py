@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nsinspect.cgroupfs import Hierarchy
 from nsinspect.declarations import Declaration
+from nsinspect.hierarchies import Hierarchy
 from nsinspect.lookup import Ambiguous, NotFound, find
 from nsinspect.model import Model, build
 from nsinspect.namespaces import UNKNOWN
