@@ -15,8 +15,9 @@ from nsinspect.errors import Unreadable
 
 T = TypeVar("T")
 
-SECONDS = 2.0
-"""How long one read is waited for."""
+SECONDS = 1.5
+"""How long one read is waited for: less than a scrape has for all state files (:mod:`nsinspect.serve.scraper`), so that
+one that hangs does not cost the others."""
 
 TOGETHER = 10.0
 """How long all reads of a look may take before the file system that is being read is given up as well."""
