@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.dead_disk import dead_disk
 from tests.live.docker import Docker
@@ -30,6 +32,7 @@ from tests.live.engines import (
     unpacked,
     until,
 )
+from tests.live.exporter import exporter
 
 CHECKOUT = Path(__file__).parents[2]
 Ask = Callable[..., dict[str, Any]]
@@ -416,6 +419,35 @@ def test_a_capture_says_that_there_was_no_answer(on_a_dead_disk: Attacked, run: 
     assert (taken.returncode, verified.returncode) == (0, 0)
     assert {one["detail"] for one in lines} == {"its file system does not answer in time"}
     assert all(one["sha256"] is None for one in lines)
+
+
+def test_an_exporter_beside_a_dead_disk_waits_once_and_has_the_names_of_all_others(
+    attacked_docker: Attacked, tmp_path: Path
+):
+    """And of all again when it is back; no thread more is left behind at each scrape."""
+    with exporter(tmp_path) as running:
+
+        def names() -> dict[str, str]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics", timeout=60) as answer:
+                families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+            success = families["nsinspect_scrape_collector_success"].samples
+            assert {one.labels["collector"] for one in success if not one.value} <= late
+            return {one.labels["id"]: one.labels["name"] for one in families["nsinspect_container_info"].samples}
+
+        late: set[str] = set()
+        before = names()
+        with dead_disk(attacked_docker.file.parent):
+            # A busy machine may need longer for the first than a scrape has for state files.
+            late = {"state_files"}
+            names()
+            late = set()
+            during, threads = names(), running.threads()
+            assert [names() for _ in range(5)] == [during] * 5
+            assert running.threads() <= threads + 1
+        after = until(lambda: (found := names()) == before and found, "all names")
+
+    assert before == after == {**during, attacked_docker.id[:12]: "attacked"}
+    assert during == {**before, attacked_docker.id[:12]: ""}
 
 
 def test_a_link_of_a_user_has_nobody_elses_state_opened(rootfs: Path, tmp_path: Path, ask: Ask):
