@@ -130,6 +130,19 @@ def test_kin_in_a_circle_hides_nothing_for_ever(kin: Kin):
     assert {word for line in shown.splitlines()[1:] for word in line.split()} >= {"sleep"} or "5" in shown
 
 
+def test_more_levels_than_there_can_be_are_shown_all_the_same():
+    """Each once, and none with thousands of lines before it; no kernel says that, but a captured file might.  Fails
+    where the tree is as deep as it is told."""
+    inodes = range(10, 5010)
+    holders = tuple(Holder("user", inode, b"/x", None, None) for inode in inodes)
+    kin = {inode: Kin(None, inode - 1 if inode > 10 else None, 0) for inode in inodes}
+    shown = table(dataclasses.replace(snapshot_of(), lineage=Lineage(kin, holders)), tree=True).splitlines()
+
+    firsts = [line.lstrip("│├└─ ").split()[0] for line in shown]
+    assert sorted(set(firsts) & set(map(str, inodes))) == sorted(map(str, inodes))
+    assert max(map(len, shown)) < 300
+
+
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_line_never_wraps_and_what_is_left_out_is_named(width: int):
     lines = table(snapshot_of(), width=width).splitlines()

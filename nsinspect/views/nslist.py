@@ -18,6 +18,8 @@ _HEADINGS = ("NS", "TYPE", "NPROCS", "PID", "USER", "COMMAND", "CONTAINERS", "OW
 _RIGHT = ("NS", "NPROCS", "PID", "OWNER", "PARENT")
 _NAMES_SHOWN = 3
 _HOLDERS_SHOWN = 2
+# Namespaces nest 32 deep at the most, user_namespaces(7) and pid_namespaces(7), and then there is what one owns.
+_DEEPEST = 40
 _LEFT_OUT_FIRST = ("PARENT", "OWNER", "HELD BY", "USER")
 
 
@@ -102,7 +104,7 @@ def _as_tree(namespaces: Sequence[Membership]) -> list[tuple[str, Membership]]:
     seen: set[tuple[str, int]] = set()
 
     def place(one: Membership, lines: str, branch: str) -> None:
-        if (one.kind, one.inode) in seen:
+        if (one.kind, one.inode) in seen or len(lines) > len("│ ") * _DEEPEST:
             return
         seen.add((one.kind, one.inode))
         placed.append((lines + branch, one))
@@ -111,7 +113,7 @@ def _as_tree(namespaces: Sequence[Membership]) -> list[tuple[str, Membership]]:
         for number, child in enumerate(children, 1):
             place(child, inner, "└─" if number == len(children) else "├─")
 
-    # Then what is above itself: no kernel says that, but a captured file might.
+    # Then what is above itself, or deeper than can be: no kernel says that, but a captured file might.
     for one in [*below[None], *namespaces]:
         place(one, "", "")
     return placed
