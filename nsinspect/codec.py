@@ -55,7 +55,7 @@ def decode(state: object) -> Snapshot:
         raise NotASnapshot(f"expected a snapshot of version {VERSION}, found {version!r:.40}")
     try:
         return _possible(_read(_coder(Snapshot), state))
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise NotASnapshot(f"expected a snapshot, found something that is none: {error!r:.100}") from error
 
 

@@ -241,6 +241,7 @@ def test_what_did_not_change_is_not_written():
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b'{"version":' + b"9" * 10_000 + b"}",
+        f'{{"version": {codec.VERSION}, "processes": [1e999]}}'.encode(),
         *(f'{{"version": {one}}}'.encode() for one in ("0", "2", "null", '"1"', "[1]", "true", "1.0", "-1", "1e999")),
     ],
 )

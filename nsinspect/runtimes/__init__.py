@@ -95,6 +95,7 @@ def _named(component: bytes, above: Above) -> tuple[Engine | None, str | None]:
         if engine.is_helper(component, above):
             return engine, None
         found = engine.container_id(component, above)
-        if found is not None:
+        # An id becomes a part of paths, and leads nowhere else.
+        if found not in (None, ".", ".."):
             return engine, found
     return None, None
