@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 from nsinspect.procfs import Mount, host_path
@@ -38,6 +38,9 @@ _ENGINES = (
 # File systems of the kernel: mounted anew in every container, and yet the very same for the kernel.
 _KERNELS = (b"proc", b"sysfs", b"cgroup", b"cgroup2", b"mqueue", b"devpts", b"tmpfs")
 _ORDINARY = (b"/proc/", b"/sys/", b"/dev/")
+# So many mounts above one are looked at, the nearest.  Whoever may mount in a container may do so 100,000 times, each
+# below the one before (fs.mount-max), and nobody must wait for that.
+_LEVELS = 64
 
 
 class Visible(NamedTuple):
@@ -58,15 +61,22 @@ def visible(mounts: Iterable[Mount], host: Iterable[Mount]) -> tuple[Visible, ..
     """Paths of the host, and secrets, by where they are inside; what the kernel or the engine mounts in every container
     is left out."""
     last = {mount.point: mount for mount in mounts}
-    devices = {mount.device for mount in last.values()}
-    host = [mount for mount in host if mount.device in devices]
+    devices: dict[bytes, list[Mount]] = {mount.device: [] for mount in last.values()}
+    for mount in host:
+        if mount.device in devices:
+            devices[mount.device].append(mount)
+    places = {(mount.point, mount.device, mount.root) for some in devices.values() for mount in some}
     found: list[Visible] = []
-    for point, mount in sorted(last.items()):
+    # Those of found that are above the next one: what is below a mount follows it, if names are compared part by part.
+    above: list[Visible] = []
+    for point, mount in sorted(last.items(), key=lambda item: item[0].replace(b"/", b"\0")):
+        while above and not _is_below(point, (above[-1].point.rstrip(b"/") + b"/",)):
+            above.pop()
         secret = _is_below(point, _SECRETS)
         # Most mounts are an engine's, which can be said without knowing where on the host they are.
         if not secret and _is_usual(mount):
             continue
-        path = host_path(mount, host)
+        path = host_path(mount, devices[mount.device])
         if not secret and (path is None or (point == b"/" and path != "/")):
             continue
         one = Visible(
@@ -78,27 +88,29 @@ def visible(mounts: Iterable[Mount], host: Iterable[Mount]) -> tuple[Visible, ..
             secret=secret,
             why=None if path is None or secret else _why(path),
         )
-        if not any(_came_with(one, mount, above, host) for above in found):
+        if not any(_came_with(one, mount, its, places) for its in above[-_LEVELS:]):
             found.append(one)
-    return tuple(one for one in found if not any(_is_again(one, other) for other in found))
+            above.append(one)
+    by_place = {(one.host_path, one.point): one for one in found}
+    return tuple(sorted((one for one in found if not _is_again(one, by_place)), key=lambda one: one.point))
 
 
-def _is_again(one: Visible, other: Visible) -> bool:
+def _is_again(one: Visible, by_place: Mapping[tuple[str | None, bytes], Visible]) -> bool:
     """Whether a container whose own root file system is below a mount of the host sees one of its mounts a second
     time, through that."""
-    return (
-        other.host_path is not None
-        and one.host_path == other.host_path
-        and len(one.point) > len(other.point)
-        and one.point.endswith(other.point)
-        and (one.read_only or not other.read_only)
-    )
+    at = -1 if one.host_path is None else one.point.find(b"/", 1)
+    while at > 0:
+        other = by_place.get((one.host_path, one.point[at:]))
+        if other is not None and (one.read_only or not other.read_only):
+            return True
+        at = one.point.find(b"/", at + 1)
+    return False
 
 
-def _came_with(one: Visible, mount: Mount, above: Visible, host: Iterable[Mount]) -> bool:
+def _came_with(one: Visible, mount: Mount, above: Visible, places: Container[tuple[bytes, bytes, bytes]]) -> bool:
     """Whether it is there because what is above it was mounted with everything below.  Where it may be written and that
     not, it is news: a read-only mount of the host's ``/`` may leave what is mounted below it writable."""
-    if one.secret or above.host_path is None or not one.point.startswith(above.point.rstrip(b"/") + b"/"):
+    if one.secret or above.host_path is None:
         return False
     if above.read_only and not one.read_only:
         return False
@@ -107,8 +119,7 @@ def _came_with(one: Visible, mount: Mount, above: Visible, host: Iterable[Mount]
     if one.host_path == place or one.fstype.startswith(b"cgroup"):
         return True
     # What the host has in several places, as engines have its network namespace, was found at the first of them.
-    point = os.fsencode(place)
-    return any((its.point, its.device, its.root) == (point, mount.device, mount.root) for its in host)
+    return (os.fsencode(place), mount.device, mount.root) in places
 
 
 def masked(mounts: Iterable[Mount]) -> tuple[bytes, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,6 +23,7 @@ from nsinspect.procfs import IdMapLine, Ids, Status, parse_cgroup
 from nsinspect.scrutiny import findings
 from nsinspect.snapshot import Confinement, HostFacts, Member, Process, Snapshot, Thread
 from nsinspect.views import document, report
+from tests.work import lines_run
 
 SCHEMA = Path(__file__).parent.parent / "nsinspect/schema.json"
 A, B = "a" * 64, "b" * 64
@@ -898,23 +898,10 @@ def ordinary(count: int) -> list[Process]:
 
 
 def steps(processes: list[Process]) -> int:
-    """Lines that are run to judge them, which no machine's load changes."""
+    """Lines that are run to judge them."""
     snapshot = host(*processes)
     model = build(snapshot)
-    taken = 0
-
-    def trace(_frame: Any, event: str, _argument: Any) -> Any:
-        nonlocal taken
-        taken += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        findings(snapshot, model)
-    finally:
-        sys.settrace(before)
-    return taken
+    return lines_run(lambda: findings(snapshot, model))
 
 
 @pytest.mark.parametrize("shape", [flat, chain, outside, outside_chain, ordinary])

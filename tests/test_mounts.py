@@ -16,6 +16,7 @@ from nsinspect.mounts import Visible, masked, visible
 from nsinspect.procfs import Mount, host_path
 from nsinspect.snapshot import Snapshot
 from nsinspect.views import document, page
+from tests.work import lines_run
 
 HERE = Path(__file__).parent
 
@@ -223,6 +224,39 @@ def test_a_mount_table_that_could_not_be_read_is_unknown_and_not_empty():
     assert "unknown: its mounts could not be read" in page.show_page(
         unknown, same, None, (), (), width=None, colour=False
     )
+
+
+SHAPES = {
+    "side by side": lambda number: mount(f"/a{number}", f"/m/{number}"),
+    "below many others": lambda number: mount(
+        f"/a{number}", "/x" * min(number + 1, 70) + (f"/{number}" if number >= 70 else "")
+    ),
+    "one folder in many places": lambda number: mount("/a", f"/m/{number}/x"),
+    "one folder at the end of many": lambda number: mount("/a", f"/{number}" + "/x" * 20),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ten_times_the_mounts_are_ten_times_the_work(shape: str):
+    """Whoever may mount in a container may do so 100,000 times.  Fails where each is compared with all others."""
+
+    def work(count: int) -> int:
+        mounts = [SHAPES[shape](number) for number in range(count)]
+        return lines_run(lambda: visible(mounts, HOST))
+
+    # More than are looked at above one, or the first ten times would be another kind of work.
+    assert work(3000) < 12 * work(300)
+
+
+def test_a_page_has_an_end_and_says_so():
+    """What matters comes first, and the document has all."""
+    many = [mount(f"/srv/{number}", f"/data/{number}") for number in range(300)]
+    lines = shown(*many, mount("/docker.sock", "/s", device="0:8")).splitlines()
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("Sees")]
+
+    assert "an engine's socket" in lines[first]
+    assert lines[first + 100].strip() == "and 201 more, which --json has"
+    assert lines[first + 101].startswith("Listens")
 
 
 def test_its_own_mounts_seen_again_through_the_hosts_root_are_no_news():

@@ -43,6 +43,8 @@ from nsinspect.views.words import (
 )
 
 _SPANS_SHOWN = 3
+# Mounts, sockets and processes are a container's to make, by the hundred thousand.
+_LINES_SHOWN = 100
 
 
 def show_page(
@@ -70,7 +72,9 @@ def show_page(
         ("May use", _may_use(container)),
         ("Odd", _odd(container, found, issues)),
     ):
-        for index, line in enumerate(lines):
+        more = len(lines) - _LINES_SHOWN
+        shown = [*lines[:_LINES_SHOWN], Text(f"and {more} more, which --json has")] if more > 0 else lines
+        for index, line in enumerate(shown):
             grid.add_row(title if index == 0 else "", line)
     screen.print()
     screen.print(grid)
