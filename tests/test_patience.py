@@ -231,7 +231,7 @@ def test_what_comes_late_is_in_no_capture(disk: Callable[..., Disk], monkeypatch
             reader.read("/dead/1")
         return reader.read("/living")
 
-    with kernfs.witnessed(witness):  # type: ignore[arg-type]
+    with kernfs.witnessed(witness):
         assert reader.patiently(work) == b"/living"
         lies.mend()
 
