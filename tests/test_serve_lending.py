@@ -207,6 +207,26 @@ def test_a_disk_that_does_not_answer_holds_up_who_asked_for_it_and_nobody_else(
         os.close(fd)
 
 
+def test_where_no_thread_can_be_started_a_client_is_refused_and_later_ones_are_served(
+    lender: str, allowed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """However often: whoever was refused takes nobody's place."""
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (allowed / "file").touch()
+    borrower = Borrower(lender)
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", none)
+        for _ in range(lending._CLIENTS + 1):
+            with pytest.raises(PermissionError, match="not lent"):
+                borrower(str(allowed / "file"))
+
+    os.close(borrower(str(allowed / "file")))
+    borrower.close()
+
+
 def test_there_is_an_end_to_clients_that_wait(lender: str, caplog: pytest.LogCaptureFixture):
     """Each of them is a thread."""
     with contextlib.ExitStack() as held:

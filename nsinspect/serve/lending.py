@@ -59,13 +59,16 @@ def lend(listening: socket.socket) -> None:
     free = threading.Semaphore(_CLIENTS)
     while True:
         client, _ = listening.accept()
+        if not free.acquire(blocking=False):
+            log.warning("client is not served: %d others are not done yet", _CLIENTS)
+            client.close()
+            continue
         try:
-            if not free.acquire(blocking=False):
-                raise RuntimeError(f"{_CLIENTS} others are not done yet")
             threading.Thread(target=_serve, args=(client, free), name="client", daemon=True).start()
         except RuntimeError as error:
             log.warning("client is not served: %s", error)
             client.close()
+            free.release()
 
 
 def _serve(client: socket.socket, free: threading.Semaphore) -> None:
