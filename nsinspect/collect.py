@@ -226,9 +226,10 @@ class Collector(ProcessReader):
         declarations: dict[tuple[str, str], Declaration] = {}
         if depth.names:
             traces = [self.traces(one, look) for one in groups]
-            found_by = list(zip(groups, traces, strict=True))
+            # A list: it is gone through again where a file does not answer.
+            each = list(zip(groups, traces, strict=True))
             declarations = attempt(
-                "state_files", lambda: files.patiently(lambda: testimony.declarations(files, found_by)), declarations
+                "state_files", lambda: files.patiently(lambda: testimony.declarations(files, each)), declarations
             )
         snapshot = Snapshot(
             captured_at=captured_at if self.roots.live or then is None else then,

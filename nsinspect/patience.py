@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from nsinspect.errors import Unreadable
 
@@ -34,6 +34,34 @@ class _LeftBehind(BaseException):
     """Ends a thread whose result nobody wants any more; nothing forgives it."""
 
 
+class Errand(Generic[T]):
+    """Work that a thread of its own does, which may be left behind with it.  Raises ``RuntimeError`` where no thread is
+    to be had."""
+
+    def __init__(self, name: str, work: Callable[[], T]) -> None:
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self.thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self, work: Callable[[], T]) -> None:
+        try:
+            self._results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._errors.append(error)
+
+    def done(self, seconds: float) -> bool:
+        """Whether it is over, within so many seconds."""
+        self.thread.join(seconds)
+        return bool(self._results or self._errors)
+
+    def result(self) -> T:
+        """What the work gave, or raises, once it is over."""
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+
 class Patience:
     """For one look, which does one piece of work at a time.  ``file_system`` names what a path is on: where one read
     hangs no other is begun, in this look, and in all others for as long as that one waits."""
@@ -49,20 +77,14 @@ class Patience:
     def spend(self, work: Callable[[], T]) -> T:
         """What ``work`` gives, or raises.  It reads through :meth:`reading`, and may be begun more than once."""
         while True:
-            results: list[T] = []
-            errors: list[BaseException] = []
-            worker = threading.Thread(target=_run, args=(work, results, errors), name="patience", daemon=True)
             try:
-                worker.start()
+                errand = Errand("patience", work)
             except RuntimeError:
                 # No thread to be had on this host: better to wait than not to know.
                 return work()
-            while worker.is_alive() and not self._left_behind(worker):
-                worker.join(SECONDS / 8)
-            if errors and not isinstance(errors[0], _LeftBehind):
-                raise errors[0]
-            if results:
-                return results[0]
+            while not self._left_behind(errand.thread):
+                if errand.done(SECONDS / 8):
+                    return errand.result()
 
     def reading(self, path: str, read: Callable[[], T]) -> T:
         """What ``read`` gives, or raises; :class:`Unreadable` at once where ``path`` is not waited for again."""
@@ -101,10 +123,3 @@ class Patience:
         if self._spent > TOGETHER:
             self._given_up.add(self._file_system(mine[0]))
             self._spent = 0.0
-
-
-def _run(work: Callable[[], T], results: list[T], errors: list[BaseException]) -> None:
-    try:
-        results.append(work())
-    except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-        errors.append(error)

@@ -17,6 +17,7 @@ from nsinspect.errors import RootError
 from nsinspect.fields.scrape import Part, Scrape
 from nsinspect.kernfs import Roots
 from nsinspect.model import Model, build
+from nsinspect.patience import Errand
 from nsinspect.serve.lending import Borrower
 
 T = TypeVar("T")
@@ -111,24 +112,11 @@ class _Attempt:
         behind = self._behind.get(name)
         if behind is not None and behind.is_alive():
             raise TimeoutError(f"collector {name} still waits for what it began in an earlier scrape")
-        results: list[T] = []
-        errors: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                results.append(work())
-            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
-                errors.append(error)
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        thread.start()
-        thread.join(seconds)
-        if errors:
-            raise errors[0]
-        if not results:
-            self._behind[name] = thread
+        errand = Errand(name, work)
+        if not errand.done(seconds):
+            self._behind[name] = errand.thread
             raise TimeoutError(f"collector {name} was not finished within {seconds:.1f} seconds, and was left behind")
-        return results[0]
+        return errand.result()
 
     def parts(self) -> tuple[Part, ...]:
         """How each part went; one that was never begun failed."""
