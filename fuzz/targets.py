@@ -266,7 +266,7 @@ def _names(data: bytes) -> None:
     for match in recognise(data):
         assert match.runtime in BY_NAME
         assert match.id not in ("", ".", "..")
-        assert "/" not in match.id
+        assert not {"/", "\0"} & set(match.id)
 
 
 # -- what nsinspect wrote, or somebody who says so ---------------------------------------------------------------------

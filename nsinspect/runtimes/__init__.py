@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple, cast
 
@@ -46,6 +47,8 @@ class Match(NamedTuple):
 
 # Containers in containers in pods have a dozen; what is below so many nobody but who wants to be looked for put there.
 _DEEPEST = 64
+# An id becomes a part of paths, and leads nowhere else.  What engines escape may hold every byte.
+_NAME_OF_A_FILE = re.compile(r"(?!\.{1,2}\Z)[^/\0]+")
 # Longer ones are not remembered: names are a container's to choose, and memory is ours.
 _REMEMBERED = 512
 
@@ -95,7 +98,6 @@ def _named(component: bytes, above: Above) -> tuple[Engine | None, str | None]:
         if engine.is_helper(component, above):
             return engine, None
         found = engine.container_id(component, above)
-        # An id becomes a part of paths, and leads nowhere else.
-        if found not in (None, ".", ".."):
+        if found is not None and _NAME_OF_A_FILE.fullmatch(found):
             return engine, found
     return None, None
