@@ -258,6 +258,8 @@ class Directory:
             return _readlink(name, dir_fd=self.fd)
         except OSError as error:
             self._give_meaning(error, os.fsdecode(name))
+            if error.errno == errno.EINVAL:  # only a copy holds anything else where the kernel has a link
+                raise Malformed.expecting("a link", f"{self.path}/{os.fsdecode(name)}") from error
             return None
 
     def readlinks(self, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:

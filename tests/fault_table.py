@@ -48,9 +48,9 @@ USUAL = {
 CUT = {"cut short": AS_IS}
 EMPTY = {"empty": AS_IS, "FIFO": AS_IS}
 TEXT = dict.fromkeys(("empty", "cut short", "NUL bytes", "no UTF-8", "1 MB line", "FIFO"), AS_IS)
-# A link is asked where it leads and never opened; anything else in its place is none.
-LINK = {**TEXT, "FIFO": NONE, "directory": NONE, "link to itself": AS_IS}
-NAMESPACE = {"FIFO": NONE, "directory": NONE, "link to itself": MALFORMED}
+# A link is asked where it leads and never opened.
+NAMESPACE = {"FIFO": MALFORMED, "directory": MALFORMED, "link to itself": MALFORMED}
+LINK = {**TEXT, **NAMESPACE, "link to itself": AS_IS}
 # What says nothing of a process or cgroup: nobody counts the host as gone.
 HOST = {"ESRCH": NONE, "ENODEV": NONE}
 # An engine's file is opened another way, and must be a regular file.
