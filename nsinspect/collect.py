@@ -256,7 +256,7 @@ class Collector(ProcessReader):
     def seen(self) -> _Seen:
         """What needs no knowledge of containers."""
         with self.roots.open_procfs() as proc:
-            pids = sorted(int(name) for name in proc.entries() if name.isascii() and name.isdigit())
+            pids = proc.numbers()
             if not pids:
                 raise RootError(f"{proc.path}: expected a procfs with processes, found no numbered directory")
             mounts = self.mounts(proc)

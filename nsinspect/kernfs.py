@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _CHUNK = 4096
 # mountinfo of a host with 10,000 mounts is about 2 MB; nothing legitimate that is read here is larger.
 MAX_BYTES = 16 << 20
+# As the kernel writes a pid or a descriptor: int() would also take a sign, leading zeros and digits of other scripts.
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 # What the kernel's own file systems call themselves, statfs(2): procfs, sysfs, cgroups of v1 and v2.
 _KERNELS = {0x9FA0, 0x62656572, 0x27E0EB, 0x63677270}
 # Module-level names, so that a test can inject an errno that no kernel gives on demand.
@@ -273,14 +276,14 @@ class Directory:
         except OSError:
             return tuple(map(self.readlink, names))
 
-    def links_in(self, name: str) -> list[tuple[str, bytes]]:
-        """Names and targets of the links in a directory below this one; those that go meanwhile are left out."""
+    def numbered_links(self, name: str) -> list[tuple[int, bytes]]:
+        """Numbers and targets of the links in a directory below this one; those that go meanwhile are left out."""
         with self.open(name) as directory:
             found = []
-            for link in directory.entries():
-                target = directory.readlink(os.fsencode(link))
+            for number in directory.numbers():
+                target = directory.readlink(b"%d" % number)
                 if target is not None:
-                    found.append((link, target))
+                    found.append((number, target))
             return found
 
     def entries(self) -> list[str]:
@@ -290,6 +293,13 @@ class Directory:
         except OSError as error:
             self._give_meaning(error, "")
             return []
+
+    def numbers(self) -> list[int]:
+        """Names below this directory that are numbers, in order: processes, threads, descriptors.
+
+        In a copy there may be anything: what only looks like a number is none, and nothing is there twice.
+        """
+        return sorted(int(name) for name in self.entries() if _NUMBER.fullmatch(name))
 
     def inode(self) -> int:
         """The directory's inode number: a cgroup's identity."""

@@ -64,10 +64,10 @@ def lineage(
             told = _kin(directory, kind, inode)
             if told is not None:
                 kin[inode] = told
-        for fd, link in directory.links_in("fd") if descriptors else ():
+        for fd, link in directory.numbered_links("fd") if descriptors else ():
             # Most descriptors are files and pipes, and there are tens of thousands.
             if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
-                holders.append(Holder(*named, pid=process.pid, fd=int(fd)))
+                holders.append(Holder(*named, pid=process.pid, fd=fd))
 
     each(asker, roots, (one for one in processes if descriptors or unknown(one)), again, look)
     return Lineage(kin, tuple(holders))

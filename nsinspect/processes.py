@@ -90,7 +90,9 @@ class ProcessReader(Forgiving):
         """A process whose first thread has ended, as one of those that go on shows it; of a zombie nothing goes on."""
         pid = process.pid
         with directory.open("task") as tasks:
-            for tid in sorted(int(name) for name in tasks.entries() if name.isdigit() and int(name) != pid):
+            for tid in tasks.numbers():
+                if tid == pid:
+                    continue
                 try:
                     with tasks.open(str(tid)) as task:
                         stat = self.fact(task, "stat", procfs.parse_stat, pid)

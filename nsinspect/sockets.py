@@ -47,7 +47,7 @@ def holders(
 
     def look(directory: Directory, process: Process) -> frozenset[int] | None:
         try:
-            links = directory.links_in("fd")
+            links = directory.numbered_links("fd")
         except Vanished:
             raise
         except KernelError as error:

@@ -14,6 +14,7 @@ import signal
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -290,6 +291,27 @@ def test_a_link_to_a_namespace_is_only_its_name(tree: Path, monkeypatch: pytest.
     """Fails where a copy's links are opened like a kernel's: each may lead to anything."""
     monkeypatch.setattr(nsfs, "os", None)
     assert whole_look(Roots(root=str(tree))).lineage.kin == {}
+
+
+# Not one is what the kernel would write, and int() takes most of them.
+NO_NUMBERS = ("²", "٣", "007", "+5", "-1", " 5", "1_000", "9" * 200, "4" * 11, "1.0", "x")
+
+
+@pytest.mark.parametrize("folder", ["proc", "proc/PID/task", "proc/PID/fd"])
+@pytest.mark.parametrize("state", ["S", "Z"])
+def test_what_only_looks_like_a_number_is_no_process_thread_or_descriptor(tree: Path, folder: str, state: str):
+    """Fails where ``Directory.numbers`` takes what int() takes, or what str.isdigit() calls a digit: a traceback, or a
+    process twice.  Of one that is dead any thread that goes on is asked."""
+    stat = tree / place("proc/PID/stat")
+    stat.write_bytes(re.sub(rb"\) [A-Z] ", b") %s " % state.encode(), stat.read_bytes()))
+    before = whole_look(Roots(root=str(tree)))
+    for name in NO_NUMBERS:
+        odd = tree / place(folder) / name
+        if folder.endswith("fd"):
+            odd.symlink_to("net:[4026531840]")
+        else:
+            shutil.copytree(tree / place("proc/PID/task/77"), odd)
+    assert replace(whole_look(Roots(root=str(tree))), captured_at=before.captured_at) == before
 
 
 # -- every command -----------------------------------------------------------------------------------------------------
