@@ -171,6 +171,7 @@ class Files:
 
     def read(self, path: str) -> bytes | None:
         """See :class:`nsinspect.runtimes.base.StateFiles`."""
+        path.encode("utf-8", "surrogateescape")  # else no file's
         if path not in self._seen:
             found = next(self._parts, b"")
             self._seen[path] = found or None
@@ -178,6 +179,7 @@ class Files:
 
     def entries(self, path: str) -> list[str]:
         """See :class:`nsinspect.runtimes.base.StateFiles`."""
+        path.encode("utf-8", "surrogateescape")
         return self._entries
 
     def complain(self, error: KernelError) -> None:

@@ -69,6 +69,7 @@ class Keeper:
         self._sink = sink
         self._roots = roots
         self._request = request
+        self._left_out = frozenset(map(str, request.leave_out))
         self._progress = progress
         self._kept: set[str] = set()
         self._number: int | None = None
@@ -151,7 +152,8 @@ class Keeper:
         if any(part in ("", ".", "..") for part in parts):
             return None
         if parts[0] == "proc":
-            return None if parts[1].isdigit() and int(parts[1]) in self._request.leave_out else "/".join(parts)
+            # As text: an engine's file may have led here, and to no number.
+            return "/".join(parts) if self._left_out.isdisjoint(parts[1:2]) else None
         if any(identity in inside for identity in self._request.others):
             return None
         return "/".join(parts)

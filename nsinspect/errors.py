@@ -51,9 +51,8 @@ class Malformed(KernelError):
 
     kind = "malformed"
 
-    def __init__(self, value: bytes | str, expected: str, path: str = "") -> None:
-        shown = value[:80] if isinstance(value, bytes) else value[:80].encode("utf-8", "surrogateescape")
-        super().__init__(path, f"expected {expected}, found {ascii(shown)[1:]}")
+    def __init__(self, value: bytes, expected: str, path: str = "") -> None:
+        super().__init__(path, f"expected {expected}, found {ascii(value[:80])[1:]}")
 
     def at(self, path: str) -> Malformed:
         """The same complaint, naming the file it is about."""

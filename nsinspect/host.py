@@ -28,7 +28,7 @@ def boot_time_and_memory(procfs: str) -> tuple[float | None, int | None, list[Ke
             raise ValueError(seconds)
         boot = seconds
     except (OSError, RuntimeError, ValueError, IndexError, OverflowError) as error:
-        problems.append(Malformed("", f"a btime line ({error})", f"{procfs}/stat"))
+        problems.append(Malformed(b"", f"a btime line ({error})", f"{procfs}/stat"))
     try:
         # It warns of fields that a short meminfo lacks; only the total is asked for.
         with warnings.catch_warnings():
@@ -38,7 +38,7 @@ def boot_time_and_memory(procfs: str) -> tuple[float | None, int | None, list[Ke
             raise ValueError(total)
         memory = total
     except (OSError, KeyError, ValueError, IndexError, OverflowError, ZeroDivisionError) as error:
-        problems.append(Malformed("", f"a MemTotal line ({error})", f"{procfs}/meminfo"))
+        problems.append(Malformed(b"", f"a MemTotal line ({error})", f"{procfs}/meminfo"))
     finally:
         psutil.PROCFS_PATH = before
     return boot, memory, problems

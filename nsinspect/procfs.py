@@ -305,7 +305,7 @@ def parse_btime(data: bytes) -> float:
     """``/proc/stat``: seconds since the epoch at boot."""
     match = _BOOT.search(data)
     if not match or int(match[1]) > LATEST:
-        raise Malformed("", "a btime line")
+        raise Malformed(b"", "a btime line")
     return float(match[1])
 
 
@@ -313,7 +313,7 @@ def parse_memory(data: bytes) -> int:
     """``/proc/meminfo``: all memory, in bytes."""
     match = _MEMORY.search(data)
     if not match or int(match[1]) == 0:
-        raise Malformed("", "a MemTotal line")
+        raise Malformed(b"", "a MemTotal line")
     return int(match[1]) << 10
 
 

@@ -82,6 +82,12 @@ class Reader:
         return cast("T", known)
 
     def _in_time(self, path: str, work: Callable[[str], T]) -> T:
+        try:
+            possible = b"\0" not in os.fsencode(path)
+        except UnicodeEncodeError:
+            possible = False
+        if not possible:
+            raise Unreadable(path, "no path can hold a NUL or half of a surrogate pair")
         return self._patience.reading(path, lambda: work(path))
 
     def _entries(self, path: str) -> list[str]:
@@ -110,8 +116,6 @@ class Reader:
         return os.fsdecode(max(points, key=len, default=b"/"))
 
     def _read(self, path: str) -> bytes | None:
-        if "\0" in path:
-            raise Unreadable(path, "no path can hold a NUL")
         try:
             fd = self._open(path, FLAGS)
         except OSError as error:

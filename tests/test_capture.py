@@ -155,6 +155,22 @@ def test_other_containers_are_left_out(tmp_path: Path):
     assert verify(str(path)).problems == ()
 
 
+@pytest.mark.parametrize("bundle", ["/proc/²", "/proc", "/proc/" + "7" * 5000, "/proc/1", "/", "proc", "/proc/\ud800"])
+def test_no_bundle_that_a_user_names_ends_a_capture(tmp_path: Path, bundle: str):
+    """Fails where what an engine's file leads to below /proc is taken for a process' number."""
+    tree = Path(shutil.copytree(HOSTS / "docker-hybrid", tmp_path / "host", symlinks=True))
+    (tree / "proc/1/cgroup").write_text("0::/runc-mine.scope\n")
+    (tree / "run/user/1000/runc/mine").mkdir(parents=True)
+    state = {"config": {"labels": [f"bundle={bundle}"]}, "created": "2026-01-01T00:00:00Z"}
+    (tree / "run/user/1000/runc/mine/state.json").write_text(json.dumps(state))
+    answer = run("--root", str(tree), "capture", "-o", str(tmp_path / "c"))
+    assert answer.exit_code == 0, answer.exc_info
+    tried = json.dumps([one["path"] for one in entries(tmp_path / "c")])
+    assert "/run/user/1000/runc/mine/state.json" in tried
+    assert "/config.json" in tried
+    assert verify(str(tmp_path / "c")).problems == ()
+
+
 def test_a_container_that_is_none_leaves_nothing_behind(tmp_path: Path):
     answer = run("--root", str(HOSTS / "docker-hybrid"), "capture", "nope", "-o", str(tmp_path / "c"))
     assert (answer.exit_code, answer.stderr) == (3, "nsinspect: no such container: nope\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +53,7 @@ class Files:
 
     def read(self, path: str) -> bytes | None:
         """The content, as JSON unless it is bytes; an error is raised."""
+        os.fsencode(path)  # else no file's
         self.asked.append(path)
         found = self.content.get(path)
         if isinstance(found, KernelError):
@@ -63,6 +66,7 @@ class Files:
 
     def entries(self, path: str) -> list[str]:
         """Names in a folder, which is there when something below it is."""
+        os.fsencode(path)
         below = [known.removeprefix(f"{path}/") for known in self.content if known.startswith(f"{path}/")]
         return sorted({name.partition("/")[0] for name in below})
 
@@ -980,7 +984,29 @@ def test_cgroupspath_leads_to_a_cgroup(text: str, cgroup: bytes | None) -> None:
     assert oci.cgroup_of(text) == cgroup
 
 
-JUNK: list[object] = [None, 5, 5.5, True, "", "x", "\udcff", [], ["x"], {}, {"x": 5}, -(10**30)]
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        pytest.param(rb'"a\ud800b"', "a\ufffdb", id="high"),
+        pytest.param(rb'{"\uDFFF": ["\udc80"]}', {"\ufffd": ["\ufffd"]}, id="low"),
+        pytest.param(rb'"\ud83d\ude00"', "\U0001f600", id="a whole pair"),
+        pytest.param(rb'"\\ud800"', r"\ud800", id="a backslash"),
+        pytest.param(rb'["\ud800", 1e999, 12345678901234567890123]', ["\ufffd", math.inf, 12345678901234567890123]),
+    ],
+)
+def test_a_state_file_holds_text_that_a_path_can_hold(data: bytes, value: object) -> None:
+    """Fails where half of a surrogate pair is left in it: whoever makes a path or a cgroup of that cannot encode it."""
+    assert ascii(oci.parse_json(data, "/x")) == ascii(value)
+
+
+@pytest.mark.parametrize("data", [b'"\xed\xa0\x80"', b'"\xff"', b"\xff\xfe[\0]\0", b"[" * 100_000])
+def test_a_state_file_is_json_in_utf_8(data: bytes) -> None:
+    """No encoding is guessed, no depth breaks anything."""
+    with pytest.raises(Malformed, match="JSON in UTF-8 of a reasonable depth"):
+        oci.parse_json(data, "/x")
+
+
+JUNK: list[object] = [None, 5, 5.5, True, "", "x", "\ud800", [], ["x"], {}, {"x": 5}, -(10**30)]
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=repr)

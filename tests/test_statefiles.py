@@ -53,10 +53,12 @@ def test_a_missing_file_is_none(reader: tuple[Reader, str]) -> None:
     assert reader[0].read(f"{reader[1]}/outside/config.json/below") is None
 
 
-def test_a_path_with_a_nul_is_unreadable(reader: tuple[Reader, str]) -> None:
-    """A mount table may name a folder that no file system can hold; it is refused, not cut at the NUL."""
-    with pytest.raises(Unreadable, match="NUL"):
-        reader[0].read(f"{reader[1]}/outside/config.json\0/x")
+@pytest.mark.parametrize("name", ["outside/config.json\0/x", "\ud800", "\udfff/config.json"])
+def test_a_path_that_can_be_none_is_unreadable(reader: tuple[Reader, str], name: str) -> None:
+    """A mount table or an engine's file may name what no file system can hold; it is refused, and not cut at a NUL."""
+    for look in (reader[0].read, reader[0].entries):
+        with pytest.raises(Unreadable, match="no path can hold a NUL or half of a surrogate pair"):
+            look(f"{reader[1]}/{name}")
 
 
 def make_directory(path: Path) -> None:

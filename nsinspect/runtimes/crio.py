@@ -63,7 +63,7 @@ def _from_annotations(said: dict[str, str], path: str) -> Declaration:
         return text_or_none(said.get(_ANNOTATION + key))
 
     def inside(key: str) -> dict[str, object]:
-        return oci.parse_object((crio(key) or "{}").encode("utf-8", "surrogatepass"), path)
+        return oci.parse_object((crio(key) or "{}").encode(), path)
 
     labels, metadata, kind = inside("Labels"), inside("Metadata"), crio("ContainerType")
     sandbox = kind == "sandbox"

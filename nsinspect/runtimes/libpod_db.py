@@ -66,7 +66,7 @@ def container(data: bytes | None, path: str, wanted: str) -> Row | None:
         return None
     name, pod, pod_name, text = found
     # Go's bytes are a blob to SQLite, whatever the column is declared as.
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    data = text.encode() if isinstance(text, str) else text
     config = oci.parse_object(data if isinstance(data, bytes) else b"", path)
     return Row(
         name=text_or_none(name),

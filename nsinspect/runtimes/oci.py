@@ -22,17 +22,26 @@ T = TypeVar("T")
 # containers/storage, which podman and CRI-O share, keeps a folder for each container, and its bundle in userdata.
 _USERDATA = re.compile(r"(/.*/[a-z0-9]+-containers)/[0-9a-f]{64}/userdata(?:/.*)?", re.DOTALL)
 _BOUND = (b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf", b"/run/.containerenv")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 # podman keeps all its containers in one file, which is asked for each of them.
 @lru_cache(maxsize=16)
 def parse_json(data: bytes, path: str) -> object:
     """JSON of a state file.  Raises ``Malformed`` naming the file and the place, never quoting it: state files hold
-    environments, and a file that is none of an engine's may hold anything."""
+    environments, and a file that is none of an engine's may hold anything.
+
+    What no UTF-8 can hold, half of a surrogate pair, becomes U+FFFD as in Go: strings become paths.
+    """
     try:
-        return json.loads(data)
+        text = data.decode()
+        value: object = json.loads(text)
+        if _SURROGATE.search(text):
+            value = json.loads(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+        return value
     except json.JSONDecodeError as error:
-        raise _not_quoted(path, f"JSON, not what is at byte {error.pos} of {len(data)}") from None
+        raise _not_quoted(path, f"JSON, not what is at character {error.pos} of {len(error.doc)}") from None
     except (ValueError, RecursionError):
         raise _not_quoted(path, "JSON in UTF-8 of a reasonable depth") from None
 

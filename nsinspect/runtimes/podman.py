@@ -130,7 +130,7 @@ def _from_entry(entry: dict[str, object], path: str) -> Declaration:
     metadata = entry.get("metadata")
     inner: object = {}
     if isinstance(metadata, str) and metadata:
-        inner = oci.parse_json(metadata.encode("utf-8", "surrogatepass"), path)
+        inner = oci.parse_json(metadata.encode(), path)
     inner = inner if isinstance(inner, dict) else {}
     return Declaration(
         source=path,
