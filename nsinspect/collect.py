@@ -256,7 +256,7 @@ class Collector(ProcessReader):
     def seen(self) -> _Seen:
         """What needs no knowledge of containers."""
         with self.roots.open_procfs() as proc:
-            pids = proc.numbers()
+            pids = proc.numbers(1)
             if not pids:
                 raise RootError(f"{proc.path}: expected a procfs with processes, found no numbered directory")
             mounts = self.mounts(proc)

@@ -280,7 +280,7 @@ class Directory:
         """Numbers and targets of the links in a directory below this one; those that go meanwhile are left out."""
         with self.open(name) as directory:
             found = []
-            for number in directory.numbers():
+            for number in directory.numbers(0):
                 target = directory.readlink(b"%d" % number)
                 if target is not None:
                     found.append((number, target))
@@ -294,12 +294,12 @@ class Directory:
             self._give_meaning(error, "")
             return []
 
-    def numbers(self) -> list[int]:
-        """Names below this directory that are numbers, in order: processes, threads, descriptors.
+    def numbers(self, least: int) -> list[int]:
+        """Names below this directory that are numbers from ``least`` on, in order: processes, threads, descriptors.
 
         In a copy there may be anything: what only looks like a number is none, and nothing is there twice.
         """
-        return sorted(int(name) for name in self.entries() if _NUMBER.fullmatch(name))
+        return sorted(int(name) for name in self.entries() if _NUMBER.fullmatch(name) and int(name) >= least)
 
     def inode(self) -> int:
         """The directory's inode number: a cgroup's identity."""

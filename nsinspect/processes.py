@@ -90,7 +90,7 @@ class ProcessReader(Forgiving):
         """A process whose first thread has ended, as one of those that go on shows it; of a zombie nothing goes on."""
         pid = process.pid
         with directory.open("task") as tasks:
-            for tid in tasks.numbers():
+            for tid in tasks.numbers(1):
                 if tid == pid:
                     continue
                 try:

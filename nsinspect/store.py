@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -185,6 +186,7 @@ class Recording:
         self.losses: list[str] = []
         try:
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._folder)
             self._shards = _shards(self._folder)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error

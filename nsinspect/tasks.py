@@ -53,7 +53,7 @@ def threads(
 
     def look(directory: Directory, process: Process) -> tuple[Thread, ...]:
         with directory.open("task" if process.speaker is None else "..") as tasks:
-            tids = (tid for tid in tasks.numbers() if tid != process.pid)
+            tids = (tid for tid in tasks.numbers(1) if tid != process.pid)
             return tuple(found for tid in tids if (found := _thread(asker, tasks, tid, process.pid, links)) is not None)
 
     return {pid: its for pid, its in each(asker, roots, processes, again, look).items() if its}

@@ -402,6 +402,17 @@ def test_where_nothing_is_recorded_it_says_so(tmp_path: Path):
             Recording(str(path))
 
 
+def test_who_has_read_holds_nothing(tmp_path: Path):
+    """Fails where a recording's folder is left open: 500 looks at recordings were all that a program could have."""
+    Recorder(str(tmp_path / "store")).add(used(0))
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        assert Recording(str(tmp_path / "store")).at(START) == used(0)
+        with pytest.raises(StoreError):
+            Recording(str(tmp_path))
+    assert os.listdir("/proc/self/fd") == before
+
+
 # -- who may write -----------------------------------------------------------------------------------------------------
 
 
