@@ -1,6 +1,7 @@
 """Fuzz every target for a while, and say how far that went: ``python -m fuzz [NAME...]``, or ``make fuzz``.
 
 FUZZ_SECONDS: for each target (20).  FUZZ_FOLDER: where inputs that reached something new are kept, and crashes (.fuzz).
+FUZZ_SEED: the same changes in the same order each time, as far as the time allows (0: others each time).
 Exits 1 when a target crashed, hung or used too much memory.
 """
 
@@ -18,6 +19,7 @@ from fuzz.seeds import dictionary, seeds
 from fuzz.targets import TARGETS
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
+SEED = os.environ.get("FUZZ_SEED", "0")
 FOLDER = Path(os.environ.get("FUZZ_FOLDER", ".fuzz"))
 # An input that takes longer, or more memory, is a crash: in linear time none takes a second, even on a busy machine.
 LIMITS = ("-timeout=30", "-rss_limit_mb=2048", "-max_len=32768")
@@ -45,6 +47,7 @@ def run(name: str) -> Run:
     before = set(crashes.glob(f"{name}-*"))
     command = [
         *(sys.executable, "-m", "fuzz.one", name, *LIMITS, f"-max_total_time={SECONDS}", "-print_final_stats=1"),
+        f"-seed={SEED}",
         *(f"-dict={words}", f"-artifact_prefix={crashes}/{name}-", str(corpus)),
     ]
     output, code = _output(command)
@@ -59,7 +62,13 @@ def run(name: str) -> Run:
 def _output(command: list[str]) -> tuple[str, int]:
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=SECONDS + LATE
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=SECONDS + LATE,
+            # The order of sets is part of what happens.
+            env=os.environ if SEED == "0" else {**os.environ, "PYTHONHASHSEED": SEED},
         )
     except subprocess.TimeoutExpired as late:
         return (late.stdout or b"").decode("utf-8", "replace"), 1
