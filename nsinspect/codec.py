@@ -125,6 +125,8 @@ def _read(coder: _Coder, value: Any) -> Any:
     kind = type(value)
     if kind not in coder.types and not (value is None and coder.optional):
         raise TypeError(f"expected {'/'.join(one.__name__ for one in coder.types)}, found {value!r:.40}")
+    if kind is str and not value.isascii():
+        value.encode("utf-8", "surrogateescape")  # what can be no name of a file, no engine and no kernel gave
     if kind is int and not 0 <= value <= LARGEST:
         raise ValueError(f"expected a number of 64 bits, found {value!r:.40}")
     if kind is float and not 0 <= value <= LATEST:

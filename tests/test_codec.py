@@ -380,6 +380,21 @@ def test_a_capture_cannot_move_anybodys_cursor():
     assert runtime == SURROGATES
 
 
+def _at(path: tuple[str | int, ...]) -> Any:
+    found: Any = SMALL
+    for part in path:
+        found = found[part]
+    return found
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a/\udfff"], ids=["high", "low"])
+def test_text_that_no_file_could_have_been_named_by_is_refused(text: str):
+    """Half of a surrogate pair that stands for no byte: who compares a name with the kernel's could not encode it."""
+    places = [place for place in PLACES if isinstance(_at(place), str)]
+    assert len(places) > 40
+    assert [place for place in places if _read_or_refused(_changed(SMALL, place, text))] == []
+
+
 def test_a_namespace_of_no_type_is_refused():
     """What holds it would have no column to stand in."""
     (first, *_) = STATE["lineage"]["holders"]
