@@ -14,6 +14,8 @@ from functools import lru_cache
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
+LONGEST = 4096
+"""Characters of a text that a person is shown: PATH_MAX of Linux."""
 # Longer texts are not remembered: a container's labels may have megabytes.
 _REMEMBERED = 200
 
@@ -25,6 +27,15 @@ def text(chosen: bytes | str) -> str:
     systemd's own ``\x2d`` can be recognised.
     """
     return _known(chosen) if len(chosen) <= _REMEMBERED else _safe(chosen)
+
+
+def line(chosen: bytes | str) -> str:
+    """:func:`text` for a person: of what is longer than any path, the beginning and how much is left out.
+
+    An engine's name for a container may have megabytes, in files that users write, and is in many lines.  JSON has all.
+    """
+    whole = text(chosen)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}… and {len(whole) - LONGEST} more characters"
 
 
 @lru_cache(maxsize=4096)  # ids, names and commands recur

@@ -143,6 +143,11 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             "test_safe.py::test_hostile_text_is_spelled_out_and_honest_text_kept",
         ),
         Proof(
+            "a name of megabytes",
+            "4,096 characters and how many more; in JSON all",
+            "test_hostile_text.py::test_no_text_fills_a_screen",
+        ),
+        Proof(
             "the same in labels of metrics, with quotes, backslashes and newlines",
             "parses back as one label",
             "test_metrics.py::test_a_hostile_name_is_one_label_and_nothing_else",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from nsinspect import bundle, codec
+from nsinspect import bundle, codec, safe
 from nsinspect.cli import cli
 from nsinspect.collect import PARTS
 from nsinspect.declarations import Pod
@@ -200,7 +200,7 @@ def views(folder: Path, host: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("host", ["podman-v2", "docker-hybrid"])
 def test_no_view_passes_anything_on_but_visible_text(tmp_path: Path, host: str):
-    """Tables, pages, flags, documents, differences, metrics, events and history.  Fails without ``safe.text`` in any of
+    """Tables, pages, flags, documents, differences, metrics, events and history.  Fails without ``safe`` in any of
     them."""
     shown: set[str] = set()
     _, places = marked(host)
@@ -209,6 +209,28 @@ def test_no_view_passes_anything_on_but_visible_text(tmp_path: Path, host: str):
         shown |= {places[int(number)] for number in re.findall(r"M(\d+)M", text)}
     if host == "podman-v2":
         assert shown >= SHOWN, SHOWN - shown
+
+
+def test_no_text_fills_a_screen(tmp_path: Path):
+    """Of one longer than any path a person is told how long it is.  Fails where a view uses ``safe.text`` for what a
+    person reads: a user's file may call his container by a name of megabytes, which ``ns`` says in thirty lines."""
+    plain = clean("podman-v2")
+
+    def longer(where: str, text: str) -> str:
+        return text if MEANINGS.fullmatch(where) or where.endswith("path") else text + "x" * 3 * safe.LONGEST
+
+    snapshot = codec.decode(changed(json.loads(codec.dumps(codec.encode(plain))), longer))
+    root, before = as_capture(tmp_path / "long", snapshot), as_capture(tmp_path / "clean", plain)
+    store = str(kept(tmp_path / "store", [at(plain, 0), at(snapshot, 5), at(plain, 10)]))
+    (first, *_) = build(snapshot).containers
+    commands = [("ns",), ("ns", "--tree", "--descriptors"), ("net",), ("caps", "-a"), ("findings",), ("list", "-a")]
+    commands += [("pid", str(first.init.pid)), ("show", first.id[:12])]
+    asked = [*(("--root", root, *words) for words in commands), ("diff", "--all", before, root)]
+    asked += [("events", "--store", store), ("history", first.id, "--store", store, "--since", "2026-01-01")]
+    told = [run(*words).output for words in asked]
+    assert [text.count("x" * (safe.LONGEST + 1)) for text in told] == [0] * len(told)
+    assert "x… and 8" in "".join(told)
+    assert "x" * 3 * safe.LONGEST in run("--root", root, "list", "--json").output
 
 
 NAME = MARK.format(7).replace("/", "")
@@ -256,8 +278,8 @@ NAME = MARK.format(7).replace("/", "")
 def test_no_error_passes_anything_on_but_visible_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ):
-    """What a person typed may be the name that a container gave to a file.  Fails without ``safe.text`` in what
-    an error says."""
+    """What a person typed may be the name that a container gave to a file.  Fails without ``safe`` in what an error
+    says."""
     monkeypatch.chdir(tmp_path)
     done = run(*(str(HOSTS / "podman-v2") if word == "ROOT" else word for word in words))
     assert done.exit_code not in (0, 1)

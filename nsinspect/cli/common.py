@@ -37,7 +37,7 @@ class _Commands(click.Group):
             from nsinspect import safe
 
             # What was typed is quoted, and may be the name that a container gave to a file.
-            raise click.UsageError(safe.text(error.format_message()), error.ctx) from error
+            raise click.UsageError(safe.line(error.format_message()), error.ctx) from error
 
 
 @click.group(
@@ -136,7 +136,7 @@ class Looked:
         except NsinspectError as error:
             from nsinspect import safe
 
-            fail(safe.text(str(error)), CANNOT_LOOK)
+            fail(safe.line(str(error)), CANNOT_LOOK)
 
 
 def _is_capture(path: str) -> bool:
@@ -161,7 +161,7 @@ def find(model: Model, wanted: str) -> Container:
     except lookup.NotFound as error:
         fail(str(error), NOT_FOUND)
     except lookup.Ambiguous as error:
-        names = "".join(f"\n  {safe.text(c.id)}  {safe.text(c.name or '-')}" for c in error.candidates)
+        names = "".join(f"\n  {safe.line(c.id)}  {safe.line(c.name or '-')}" for c in error.candidates)
         fail(f"{error}:{names}", AMBIGUOUS)
 
 

@@ -92,12 +92,12 @@ def capture_command(
         done = capture.take(roots, sink, request, _progress())
         sink.close()
     except RootError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
     except BundleError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
     except OSError as error:
-        fail(f"{safe.text(output)}: {error.strerror}: the capture is not complete", CANNOT_LOOK)
-    where = "stdout" if output == "-" else safe.text(output)
+        fail(f"{safe.line(output)}: {error.strerror}: the capture is not complete", CANNOT_LOOK)
+    where = "stdout" if output == "-" else safe.line(output)
     click.echo(f"nsinspect: {done.files} files kept in {where}, {done.failed} could not be read", err=True)
     click.echo(f"nsinspect: SHA-256 of its SHA256SUMS: {done.seal}", err=True)
 
@@ -142,13 +142,13 @@ def verify_command(capture: str, seal: str | None, as_json: bool) -> None:
     try:
         verdict = verify(capture, seal)
     except BundleError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
     if as_json:
         from nsinspect.views import document
 
         write(document.verify_document(verdict.files, verdict.seal, verdict.problems))
     else:
-        lines = [f"{safe.text(name)}: {what}" for name, what in verdict.problems]
+        lines = [f"{safe.line(name)}: {what}" for name, what in verdict.problems]
         lines.append(
             f"{len(verdict.problems)} of {verdict.files} files are not as they were"
             if lines

@@ -70,7 +70,7 @@ def record_command(
     except KeyboardInterrupt:
         return
     except NsinspectError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
 
 
 def _looker(roots: Roots, connector: bool) -> Looker:
@@ -92,7 +92,7 @@ def _record(recorder: Recorder, looker: Looker, *, first: bool) -> None:
         # Where there was no host from the beginning there will be none.
         if first and isinstance(error, RootError):
             raise
-        click.echo(f"nsinspect: {safe.text(str(error))}: one look is lost", err=True)
+        click.echo(f"nsinspect: {safe.line(str(error))}: one look is lost", err=True)
 
 
 def _beats(interval: float, count: int | None) -> Any:
@@ -135,7 +135,7 @@ def then(kept: Recording, moment: str) -> Any:
         snapshot = kept.at(wanted)
     except NsinspectError as error:
         _say_losses(kept)
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
     _say_losses(kept)
     taken = datetime.fromtimestamp(snapshot.captured_at).astimezone().isoformat(timespec="seconds")
     click.echo(f"nsinspect: as of {taken}, {wanted - snapshot.captured_at:.0f} s before that", err=True)
@@ -160,14 +160,14 @@ def recording(store: str) -> Recording:
     try:
         return Recording(store)
     except StoreError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
 
 
 def _say_losses(kept: Recording) -> None:
     from nsinspect import safe
 
     for loss in kept.losses:
-        click.echo(f"nsinspect: {safe.text(loss)}", err=True)
+        click.echo(f"nsinspect: {safe.line(loss)}", err=True)
 
 
 @cli.command("history")
@@ -262,7 +262,7 @@ def events_command(
     except KeyboardInterrupt:
         return
     except NsinspectError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
     finally:
         if hook is not None:
             hook.close()

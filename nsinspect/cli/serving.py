@@ -194,9 +194,9 @@ def serve_command(
         else:
             daemon.run(roots, flags)
     except RootError as error:
-        fail(safe.text(str(error)), CANNOT_LOOK)
+        fail(safe.line(str(error)), CANNOT_LOOK)
     except NsinspectError as error:
-        fail(safe.text(str(error)), USAGE)
+        fail(safe.line(str(error)), USAGE)
 
 
 @cli.command("lend-files", hidden=True)

@@ -14,14 +14,14 @@ class _Line(logging.Formatter):
         found = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "msg": safe.text(record.getMessage()),
+            "msg": safe.line(record.getMessage()),
         }
         event = getattr(record, "event", None)
         if event is not None:
             keys = ("kind", "container", "name", "pid", "severity", "field")
-            found |= {key: safe.text(str(event[key])) for key in keys if event[key] is not None}
+            found |= {key: safe.line(str(event[key])) for key in keys if event[key] is not None}
         if record.exc_info:
-            found["err"] = safe.text(self.formatException(record.exc_info).replace("\n", " | "))
+            found["err"] = safe.line(self.formatException(record.exc_info).replace("\n", " | "))
         return found
 
 

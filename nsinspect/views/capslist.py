@@ -36,7 +36,7 @@ def caps_table(model: Model, found: Sequence[Power], *, width: int | None, colou
         size, longest = max(map(len, pids)), max(map(len, comms))
         for one in its:
             who = "└ " + str(one.tid) if one.tid != one.pid else str(one.pid)
-            user = "?" if one.uid is None else safe.text(one.user or str(one.uid))
+            user = "?" if one.uid is None else safe.line(one.user or str(one.uid))
             line = Text(f"  {who:>{size}}  {user:<8}  {_comm(one):<{longest}}  ")
             line.append(_words(one, model), "bold red" if one.unlike_init else "")
             screen.print(line, soft_wrap=True)
@@ -50,12 +50,12 @@ def caps_table(model: Model, found: Sequence[Power], *, width: int | None, colou
 def _heading(container: Container) -> Text:
     name = full_name(container)
     line = Text(short_id(container.id) if name == "-" else name, "bold")
-    line.append(f" · {safe.text(container.runtime)}", "not bold")
+    line.append(f" · {safe.line(container.runtime)}", "not bold")
     sets = container.capabilities
     if sets.everything:
         line.append(" · all this host has", "not bold")
     elif sets.added is not None and sets.dropped is not None:
-        default = f" · {safe.text(container.runtime)}'s default"
+        default = f" · {safe.line(container.runtime)}'s default"
         line.append(
             default if not sets.added | sets.dropped else f"{default}{_changes(sets.added, sets.dropped)}", "not bold"
         )
@@ -69,7 +69,7 @@ def _changes(added: int, dropped: int) -> str:
 
 
 def _comm(one: Power) -> str:
-    return safe.text(one.comm) + ("*" if one.relative_to is not None else "")
+    return safe.line(one.comm) + ("*" if one.relative_to is not None else "")
 
 
 def _words(one: Power, model: Model) -> str:

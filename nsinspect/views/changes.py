@@ -38,7 +38,7 @@ def diff_report(
     for one in changes:
         screen.print(change_words(after.model, before.model, one), soft_wrap=True)
         for says, what in one.evidence:
-            screen.print(Text(f"      {safe.text(says)}{': ' if what else ''}{safe.text(what)}"), soft_wrap=True)
+            screen.print(Text(f"      {safe.line(says)}{': ' if what else ''}{safe.line(what)}"), soft_wrap=True)
     apart = after.snapshot.captured_at - before.snapshot.captured_at
     words = f"{len(changes)} difference{'' if len(changes) == 1 else 's'} in {duration(abs(apart))}"
     if apart < 0:
@@ -83,7 +83,7 @@ def _sentence(new: Model, old: Model, one: Change) -> str:
 
 
 def _shown(one: Change, key: str) -> str:
-    return safe.text(str(_SHOWN[key](one)))
+    return safe.line(str(_SHOWN[key](one)))
 
 
 def _whole(model: Model, one: Change) -> str:
@@ -91,11 +91,11 @@ def _whole(model: Model, one: Change) -> str:
     verb = "appeared" if one.kind == "container_started" else "is gone"
     if container is None:
         return verb
-    return f"{verb}: {safe.text(container.runtime)} {_kind(container)}, init {one.pid} {safe.text(container.init.comm)}"
+    return f"{verb}: {safe.line(container.runtime)} {_kind(container)}, init {one.pid} {safe.line(container.init.comm)}"
 
 
 def _kind(container: Container) -> str:
-    return container.kind if not container.image else f"{container.kind} of image {safe.text(container.image)}"
+    return container.kind if not container.image else f"{container.kind} of image {safe.line(container.image)}"
 
 
 def _limit(new: Model, one: Change) -> str:
@@ -116,7 +116,7 @@ def _limit(new: Model, one: Change) -> str:
         for path in container.cgroup_paths.values()
     }
     elsewhere = imposer is not None and imposer not in own and one.after != "max"
-    return words + (f", imposed by {safe.text(imposer or '')}" if elsewhere else "")
+    return words + (f", imposed by {safe.line(imposer or '')}" if elsewhere else "")
 
 
 def _capabilities(one: Change) -> str:
@@ -144,15 +144,15 @@ def _namespace(new: Model, one: Change) -> str:
 def _mount(one: Change) -> str:
     shown = one.after or one.before
     access = "read-only" if shown["read_only"] else "read-write"
-    what = "secrets" if shown["secret"] else f"{safe.text(shown['host_path'] or '?')} of the host"
+    what = "secrets" if shown["secret"] else f"{safe.line(shown['host_path'] or '?')} of the host"
     verb = "sees" if one.kind == "mount_added" else "no longer sees"
-    return f"{verb} {what} at {safe.text(shown['point'])}, {access}"
+    return f"{verb} {what} at {safe.line(shown['point'])}, {access}"
 
 
 def _who(one: Change) -> str:
     assert one.finding is not None
     below = f" and {len(one.finding.pids) - 1} below it" if len(one.finding.pids) > 1 else ""
-    who = f"process {one.pid} {safe.text(one.finding.comm)}{below}"
+    who = f"process {one.pid} {safe.line(one.finding.comm)}{below}"
     return who if one.finding.tid == one.pid else f"thread {one.finding.tid} of {who}"
 
 
@@ -174,13 +174,13 @@ def _value(one: Change, value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, list | tuple):
-        return ", ".join(safe.text(str(part)) for part in value) or "nothing"
-    return safe.text(value if isinstance(value, bytes) else str(value))
+        return ", ".join(safe.line(str(part)) for part in value) or "nothing"
+    return safe.line(value if isinstance(value, bytes) else str(value))
 
 
 _SENTENCES: dict[str, Callable[[Change], str]] = {
     "container_restarted": lambda one: f"was restarted: its init is process {one.pid} now",
-    "container_came_and_went": lambda one: f"came and went between two looks: a {safe.text(one.after)} container",
+    "container_came_and_went": lambda one: f"came and went between two looks: a {safe.line(one.after)} container",
     "notices_lost": lambda one: f"the kernel's notices overflowed {one.after} times: what came and went may be missing",
     "capability_gained": _capabilities,
     "capability_lost": _capabilities,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nsinspect import __version__
+from nsinspect import __version__, safe
 from nsinspect.changes import Change
 from nsinspect.diff import Side
 from nsinspect.fields.change import CHANGE
@@ -84,7 +84,7 @@ def line(one: Mapping[str, Any], form: str) -> str:
 def words(one: Mapping[str, Any]) -> str:
     """One line for a person."""
     one = known(one)
-    return f"{one['time']}  {one['message']}"
+    return safe.line(f"{one['time']}  {one['message']}")
 
 
 def _ecs(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ def net_list(model: Model, nets: Sequence[Net], *, width: int | None, colour: bo
         screen.print(_heading(model, net), soft_wrap=True)
         if net.cards is None:
             screen.print(Text("  interfaces unknown"))
-        longest = max((len(safe.text(card.name)) for card in net.cards or ()), default=0)
+        longest = max((len(safe.line(card.name)) for card in net.cards or ()), default=0)
         for card in net.cards or ():
-            screen.print(Text(f"  {safe.text(card.name):<{longest}}  {_card(card)}"), soft_wrap=True)
+            screen.print(Text(f"  {safe.line(card.name):<{longest}}  {_card(card)}"), soft_wrap=True)
         if net.listening is None:
             screen.print(Text("  what listens is unknown"))
         for one in net.listening or ():
@@ -43,13 +43,13 @@ def _heading(model: Model, net: Net) -> Text:
 def _card(card: Card) -> str:
     words = []
     if card.link:
-        state = "state unknown" if card.link.state == "unknown" else safe.text(card.link.state)
-        words += [state, *map(safe.text, card.link.addresses)]
+        state = "state unknown" if card.link.state == "unknown" else safe.line(card.link.state)
+        words += [state, *map(safe.line, card.link.addresses)]
         if card.peer:
             place = "on the host" if card.peer.host else f"in net {card.peer.network}"
-            words.append(f"veth, other end {safe.text(card.peer.name)} {place}")
+            words.append(f"veth, other end {safe.line(card.peer.name)} {place}")
         elif card.link.kind:
-            words.append(safe.text(card.link.kind))
+            words.append(safe.line(card.link.kind))
     if card.counted:
         words.append(f"received {binary_bytes(card.counted.rx_bytes)}, sent {binary_bytes(card.counted.tx_bytes)}")
         lost = card.counted.rx_dropped + card.counted.tx_dropped

@@ -60,8 +60,8 @@ def _row(model: Model, prefix: str, one: Membership) -> dict[str, str]:
         "TYPE": one.kind,
         "NPROCS": str(len(one.pids)),
         "PID": str(first.pid) if first else "-",
-        "USER": "-" if first is None else "?" if uid is None else safe.text(one.user or str(uid)),
-        "COMMAND": safe.text(first.comm) if first else "-",
+        "USER": "-" if first is None else "?" if uid is None else safe.line(one.user or str(uid)),
+        "COMMAND": safe.line(first.comm) if first else "-",
         "CONTAINERS": _containers(model, one),
         "OWNER": _related(one, one.kin.owner, one.kind != "user"),
         "PARENT": _related(one, one.kin.parent, one.kind in ("pid", "user")),
@@ -86,7 +86,7 @@ def _containers(model: Model, one: Membership) -> str:
 
 def _holders(one: Membership) -> str:
     """Mounts, and descriptors of processes; of processes that are in it anyway those say nothing."""
-    mounts = [safe.text(holder.mount) for holder in one.holders if holder.mount is not None]
+    mounts = [safe.line(holder.mount) for holder in one.holders if holder.mount is not None]
     others = sorted({holder.pid for holder in one.holders if holder.pid is not None} - set(one.pids))
     words = mounts + [f"pid {pid}" for pid in others]
     more = [f"and {len(words) - _HOLDERS_SHOWN} more"] if len(words) > _HOLDERS_SHOWN else []

@@ -84,36 +84,36 @@ def show_page(
 def _who(model: Model, container: Container) -> list[Text]:
     init = container.init
     kind = {"container": "", "pause": "pause container of ", "isolate": "isolate, "}[container.kind]
-    first = [kind + safe.text(container.runtime), short_id(container.id)]
+    first = [kind + safe.line(container.runtime), short_id(container.id)]
     if container.image:
-        first.append(f"image {safe.text(container.image)}")
+        first.append(f"image {safe.line(container.image)}")
     first.append(f"up {duration(age(model, container))}")
     name = full_name(container)
     title = Text(short_id(container.id) if name == "-" else name, "bold")
     title.append(" · " + " · ".join(first), "not bold")
     count = len(container.pids)
     second = [
-        f"init {init.pid} {safe.text(init.comm)}, {_uid(container)}",
+        f"init {init.pid} {safe.line(init.comm)}, {_uid(container)}",
         f"{count} process{'es' if count != 1 else ''}",
     ]
     around = []
     if container.pod:
         pod = container.pod
-        words = [f"pod {safe.text(pod.name or pod.uid or '?')}"]
-        words += [f"namespace {safe.text(pod.namespace)}"] if pod.namespace else []
-        words += [f"{safe.text(pod.qos)} class"] if pod.qos else []
+        words = [f"pod {safe.line(pod.name or pod.uid or '?')}"]
+        words += [f"namespace {safe.line(pod.namespace)}"] if pod.namespace else []
+        words += [f"{safe.line(pod.qos)} class"] if pod.qos else []
         around.append(", ".join(words))
     if container.parent:
         around.append(f"inside {name_of(model, container.parent)}")
     lines = [title, Text(" · ".join(second)), *([Text(" · ".join(around))] if around else [])]
-    return [*lines, Text(f"cgroup {safe.text(container.cgroup_path)}")]
+    return [*lines, Text(f"cgroup {safe.line(container.cgroup_path)}")]
 
 
 def _uid(container: Container) -> str:
     uid = container.init.uid
     if uid is None:
         return "uid unknown"
-    user = f" ({safe.text(container.init.user)})" if container.init.user else ""
+    user = f" ({safe.line(container.init.user)})" if container.init.user else ""
     return "uid 0 = host root" if uid == 0 else f"host uid {uid}{user}"
 
 
@@ -131,7 +131,7 @@ def _can_do(container: Container) -> list[Text]:
         if found.everything and found.added != 0:
             first.append(": all this host has")
         elif count and found.added is not None:
-            first.append(f": {safe.text(container.runtime)}'s default")
+            first.append(f": {safe.line(container.runtime)}'s default")
             if found.added:
                 first.append(", + " + " ".join(plain_capabilities(found.added)), "bold red")
             if found.dropped:
@@ -167,7 +167,7 @@ def _confinement(security: Security) -> Text:
             "no seccomp filter" if off else f"seccomp {security.seccomp or 'unknown'}", "bold red" if off else ""
         )
         label = security.lsm_label
-        text.append(" · no security module" if label in (None, b"kernel") else f" · {safe.text(label)}")
+        text.append(" · no security module" if label in (None, b"kernel") else f" · {safe.line(label)}")
     if security.no_new_privs is not None:
         text.append(" · no new privileges" if security.no_new_privs else " · may gain privileges by exec")
     if security.read_only_rootfs:
@@ -224,12 +224,12 @@ def _sees(container: Container) -> list[Text]:
     found = visible(container.mount_table, container.host_mounts)
     lines = []
     for one in sorted(found, key=lambda one: (one.why is None, one.secret)):
-        where = safe.text(one.point)
+        where = safe.line(one.point)
         if one.secret:
             lines.append(Text(f"secrets at {where}"))
             continue
         access = "read-only" if one.read_only else "read-write"
-        text = Text(f"{safe.text(one.host_path or '?')} of the host at {where}, {access}")
+        text = Text(f"{safe.line(one.host_path or '?')} of the host at {where}, {access}")
         if one.why:
             text.append(f": {one.why}", "bold red")
         lines.append(text)
@@ -254,7 +254,7 @@ def _may_use(container: Container) -> list[Text]:
     if limits.memory.reservation_bytes not in (None, 0):
         rows.insert(2, ("reserve", Text(limit(limits.memory.reservation_bytes))))
     if container.others:
-        also = " · ".join(f"{safe.text(file)} {safe.text(b', '.join(lines))}" for file, lines in container.others)
+        also = " · ".join(f"{safe.line(file)} {safe.line(b', '.join(lines))}" for file, lines in container.others)
         rows.append(("also", Text(also)))
     if container.usage.pressure:
         waited = (f"{name} {found.some_us / 1e6:.1f} s" for name, found in container.usage.pressure.items())
@@ -337,7 +337,7 @@ def _pids_sentence(container: Container) -> Text:
 
 def _imposer(container: Container, path: bytes) -> str:
     """Who imposes a limit, said only when it is not the container's own cgroup."""
-    return "" if path in container.cgroup_paths.values() else f", imposed by {safe.text(path)}"
+    return "" if path in container.cgroup_paths.values() else f", imposed by {safe.line(path)}"
 
 
 def _odd(container: Container, found: Sequence[Finding], issues: Sequence[Issue]) -> list[Text]:
@@ -346,7 +346,7 @@ def _odd(container: Container, found: Sequence[Finding], issues: Sequence[Issue]
     for outlier in container.capabilities.outliers:
         if outlier.pid in told:
             continue
-        who = f"process {outlier.pid} {safe.text(outlier.comm)}"
+        who = f"process {outlier.pid} {safe.line(outlier.comm)}"
         if outlier.extra or outlier.bounding_extra:
             more = outlier.extra or outlier.bounding_extra
             verb = "has" if outlier.extra else "could gain"
@@ -354,9 +354,9 @@ def _odd(container: Container, found: Sequence[Finding], issues: Sequence[Issue]
         else:
             lines.append(Text(f"{who} lacks capabilities that init has: {some_capabilities(outlier.missing)}"))
     for one in container.drift or ():
-        where = f" in {safe.text(one.where)}" if one.where is not None else ""
+        where = f" in {safe.line(one.where)}" if one.where is not None else ""
         lines.append(Text(f"drift: {drift_words(one)}{where}", "bold red"))
-    lines += [Text(": ".join(map(safe.text, (i.kind, i.path, i.detail)))) for i in issues if i.kind != "not_offered"][
+    lines += [Text(": ".join(map(safe.line, (i.kind, i.path, i.detail)))) for i in issues if i.kind != "not_offered"][
         :ISSUES_SHOWN
     ]
     return lines or [Text("nothing")]
@@ -370,17 +370,17 @@ def pid_page(model: Model, processes: Sequence[Located], *, width: int | None, c
     screen = console(width, colour)
     for located in processes:
         container = located.container
-        title = Text(f"{located.process.pid} {safe.text(located.process.comm)}", "bold")
+        title = Text(f"{located.process.pid} {safe.line(located.process.comm)}", "bold")
         if container is None:
             title.append(" · the host, no container", "not bold")
         else:
-            words = [full_name(container), safe.text(container.runtime), short_id(container.id)]
+            words = [full_name(container), safe.line(container.runtime), short_id(container.id)]
             words += [container.kind] if container.kind != "container" else []
             words += [f"inside {name_of(model, container.parent)}"] if container.parent else []
             title.append(" · " + " · ".join(word for word in words if word != "-"), "not bold")
         screen.print(title)
         for says, what in located.evidence:
-            screen.print(Text(f"  {says} says {safe.text(what)}"), soft_wrap=width is None)
+            screen.print(Text(f"  {says} says {safe.line(what)}"), soft_wrap=width is None)
         screen.print(Text("  namespaces " + _namespace_words(model, located)), soft_wrap=width is None)
     return text_of(screen)
 

@@ -21,7 +21,7 @@ def drift_report(containers: Sequence[Container], *, width: int | None, colour: 
             line = Text(f"{_name(container)}  ", "bold")
             line.append(drift_words(one), "bold red")
             if one.where is not None:
-                line.append(f"  in {safe.text(one.where)}", "not bold")
+                line.append(f"  in {safe.line(one.where)}", "not bold")
             screen.print(line, soft_wrap=True)
     drifted = [container for container in containers if container.drift]
     unknown = [container for container in containers if container.drift is None]
@@ -44,7 +44,7 @@ def findings_report(model: Model, found: Sequence[Finding], looked_at: int, *, w
         for one in its:
             screen.print(Text("  ") + finding_words(one), soft_wrap=True)
             for says, what in one.evidence:
-                screen.print(Text(f"      {says}: {safe.text(what)}"), soft_wrap=True)
+                screen.print(Text(f"      {says}: {safe.line(what)}"), soft_wrap=True)
     plural = "" if len(found) == 1 else "s"
     around = len({one.container for one in found})
     count = f"{len(found)} finding{plural} in {around} of {looked_at} container{'' if looked_at == 1 else 's'}"

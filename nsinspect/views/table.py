@@ -64,7 +64,7 @@ def _row(model: Model, container: Container) -> dict[str, str]:
     return {
         "ID": short_id(container.id),
         "NAME": full_name(container),
-        "RUNTIME": safe.text(container.runtime) if container.kind == "container" else container.kind,
+        "RUNTIME": safe.line(container.runtime) if container.kind == "container" else container.kind,
         "UP": duration(age(model, container)),
         "PROCS": str(len(container.pids)),
         "CPUS": _list_cpus(container),
@@ -181,7 +181,7 @@ def issue_notes(issues: Sequence[Issue]) -> list[str]:
             f"{len(denied)} process{'es' if len(denied) != 1 else ''} could not be read (permission): try with sudo"
         )
     others = [issue for issue in failed if not (issue.kind == "denied" and issue.pids)]
-    notes += [": ".join(map(safe.text, (issue.kind, issue.path, issue.detail))) for issue in others[:ISSUES_SHOWN]]
+    notes += [": ".join(map(safe.line, (issue.kind, issue.path, issue.detail))) for issue in others[:ISSUES_SHOWN]]
     if len(others) > ISSUES_SHOWN:
         notes.append(f"and {len(others) - ISSUES_SHOWN} more issues: --json lists them all")
     return notes

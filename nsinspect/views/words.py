@@ -57,7 +57,7 @@ def name_of(model: Model, container_id: str) -> str:
     """A container's name, else its short id."""
     for container in model.containers:
         if container.id == container_id and container.name:
-            return safe.text(container.name)
+            return safe.line(container.name)
     return short_id(container_id)
 
 
@@ -65,13 +65,13 @@ def full_name(container: Container) -> str:
     """``namespace/pod/container`` of a Kubernetes container, else its name, else a dash."""
     pod = container.pod
     if pod and pod.namespace and pod.name:
-        return safe.text("/".join(part for part in (pod.namespace, pod.name, pod.container) if part))
-    return safe.text(container.name or "-")
+        return safe.line("/".join(part for part in (pod.namespace, pod.name, pod.container) if part))
+    return safe.line(container.name or "-")
 
 
 def short_id(container_id: str) -> str:
     """The first 12 characters of an id of 64; other ids whole."""
-    whole = safe.text(container_id)
+    whole = safe.line(container_id)
     return whole[:12] if len(whole) == 64 else whole
 
 
@@ -142,7 +142,7 @@ def field_words(field: str) -> str:
     """What a person calls a field of the document."""
     if field.startswith("namespaces."):
         return field.removeprefix("namespaces.") + " namespace"
-    return _FIELDS.get(field.replace(".effective.", ".own."), safe.text(field.removeprefix("limits.others.")))
+    return _FIELDS.get(field.replace(".effective.", ".own."), safe.line(field.removeprefix("limits.others.")))
 
 
 def drift_words(one: Drift) -> str:
@@ -158,14 +158,14 @@ def _value(one: Drift, value: object) -> str:
         return limit(value)
     if value == "max":
         return "NO LIMIT"
-    return number(value) if isinstance(value, float) else safe.text(str(value))
+    return number(value) if isinstance(value, float) else safe.line(str(value))
 
 
 def finding_words(one: Finding) -> Text:
     """``high  process 7120 sh can do more than init (T1609 Container Administration Command)``."""
     text = Text(f"{one.severity:<8}  ", "bold red" if one.severity in ("high", "critical") else "")
-    thread = f"thread {one.tid} {safe.text(one.comm)} of process {one.pid}"
-    text.append(thread if one.tid != one.pid else f"process {one.pid} {safe.text(one.comm)}", "bold")
+    thread = f"thread {one.tid} {safe.line(one.comm)} of process {one.pid}"
+    text.append(thread if one.tid != one.pid else f"process {one.pid} {safe.line(one.comm)}", "bold")
     if len(one.pids) > 1:
         text.append(f" and {len(one.pids) - 1} below it", "not bold")
     text.append(f" {KINDS[one.kind]}", "not bold")
@@ -180,7 +180,7 @@ def listening_words(model: Model, one: Listening) -> Text:
     """``tcp 0.0.0.0:80 on EVERY ADDRESS · web, process 4242``."""
     socket = one.socket
     address = f"[{socket.address}]" if ":" in socket.address else socket.address
-    text = Text(safe.text(f"{socket.protocol} {address}:{socket.port}"))
+    text = Text(safe.line(f"{socket.protocol} {address}:{socket.port}"))
     if one.everywhere:
         text.append(" on EVERY ADDRESS", "bold")
     names = [name_of(model, container) for container in one.containers or ()]
