@@ -79,9 +79,24 @@ def _engines() -> list[tuple[str, str, str, dict[str, Any]]]:
             f"{pods}/cri-containerd-{ID['containerd']}.scope",
             {f"{task}/config.json": {**spec, "annotations": cri}, f"{task}/init.pid": b"1"},
         ),
-        ("cri-o", ID["cri-o"], f"{pods}/crio-{ID['cri-o']}.scope", {storage(ID["cri-o"]): {**spec, "annotations": crio}}),
-        ("podman", ID["podman"], f"/machine.slice/libpod-{ID['podman']}.scope/container", {storage(ID["podman"]): spec}),
-        ("runc", "web", "/runc-web.scope", {"/run/runc/web/state.json": runc("/srv/web"), "/srv/web/config.json": spec}),
+        (
+            "cri-o",
+            ID["cri-o"],
+            f"{pods}/crio-{ID['cri-o']}.scope",
+            {storage(ID["cri-o"]): {**spec, "annotations": crio}},
+        ),
+        (
+            "podman",
+            ID["podman"],
+            f"/machine.slice/libpod-{ID['podman']}.scope/container",
+            {storage(ID["podman"]): spec},
+        ),
+        (
+            "runc",
+            "web",
+            "/runc-web.scope",
+            {"/run/runc/web/state.json": runc("/srv/web"), "/srv/web/config.json": spec},
+        ),
         (
             "runc",
             "mine",
