@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
@@ -24,12 +25,20 @@ T = TypeVar("T")
 MAX_BYTES = 8 << 20
 """A container's state is some kilobytes; podman's list of all containers about one kilobyte for each."""
 
+EACH_USER, ALL_USERS = 4 << 20, 16 << 20
+"""Of all files of one user, and of all users but root, in the life of a reader: whoever has a cgroup for each of a
+thousand files would fill our memory with them.  A rootless container has some 25 kilobytes."""
+A_COPY = 512 << 20
+"""Of all files of a copy, whose owners may be anybody."""
+
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 """How a state file is opened, by whoever opens it: no last link followed, no FIFO waited at, no terminal taken."""
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
 _MOST_LINKS = 40  # as the kernel's own MAXSYMLINKS
+# A name of our own, so that a test can be many users.
+_fstat = os.fstat
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -53,6 +62,7 @@ class Reader:
         self._at_root = roots.at_root
         self._mounts = tuple(host_mounts)
         self._patience = Patience(self._file_system)
+        self._spent: Counter[int] = Counter()
         # A file by its path, a folder with a slash behind it.
         self._seen: dict[str, object] = {}
 
@@ -124,20 +134,36 @@ class Reader:
                 return None
             raise meaning(path, error.strerror or f"error {error.errno}") from error
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = _fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise Unreadable(path, "expected a regular file")
+            room, too_much = self._room(status.st_uid)
             chunks: list[bytes] = []
             size = 0
-            while chunk := os.read(fd, 1 << 18):
+            while size <= room and (chunk := os.read(fd, 1 << 18)):
                 size += len(chunk)
-                if size > MAX_BYTES:
-                    raise Unreadable(path, f"larger than {MAX_BYTES} bytes")
                 chunks.append(chunk)
+            self._spent[status.st_uid] += min(size, room)
+            if size > room:
+                raise Unreadable(path, too_much)
             return b"".join(chunks)
         except OSError as error:
             raise Unreadable(path, error.strerror or f"error {error.errno}") from error
         finally:
             os.close(fd)
+
+    def _room(self, uid: int) -> tuple[int, str]:
+        """How much more may be read in a file of this owner, and what to say of a larger one."""
+        limits = [(MAX_BYTES, f"larger than {MAX_BYTES} bytes")]
+        if not self._at_root:
+            limits.append((A_COPY - self._spent.total(), f"with those before it larger than {A_COPY} bytes"))
+        elif uid:
+            users = self._spent.total() - self._spent[0]
+            limits += [
+                (EACH_USER - self._spent[uid], f"with those before it of uid {uid} larger than {EACH_USER} bytes"),
+                (ALL_USERS - users, f"with those before it of all users larger than {ALL_USERS} bytes"),
+            ]
+        return min(limits)
 
     def _open(self, path: str, flags: int) -> int:
         if self._at_root:

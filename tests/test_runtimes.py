@@ -32,6 +32,7 @@ from nsinspect.runtimes import (
     runc,
 )
 from nsinspect.runtimes.base import Traces
+from tests.looks import HOSTS
 
 ID, OTHER = "a" * 64, "b" * 64
 DOCKER = f"/var/lib/docker/containers/{ID}/config.v2.json"
@@ -1004,6 +1005,20 @@ def test_a_state_file_is_json_in_utf_8(data: bytes) -> None:
     """No encoding is guessed, no depth breaks anything."""
     with pytest.raises(Malformed, match="JSON in UTF-8 of a reasonable depth"):
         oci.parse_json(data, "/x")
+
+
+@pytest.mark.parametrize("piece", [b"{},", b"[],", b'{"a":1},', b'"k%d",'])
+def test_a_state_file_of_more_values_than_memory_is_none(piece: bytes) -> None:
+    """Eight megabytes of them were two hundred in memory, of each file of each user."""
+    with pytest.raises(Malformed, match="JSON of at most 131072 values"):
+        oci.parse_json(b"[" + piece * (1 << 17) + b"1]", "/x")
+
+
+def test_podman_may_have_eight_thousand_containers() -> None:
+    """Of what it writes for one in its list."""
+    (listed,) = (HOSTS / "podman-v2").glob("**/containers.json")
+    (first, *_) = json.loads(listed.read_bytes())
+    assert len(oci.parse_json(json.dumps([first] * 8_000).encode(), "/x")) == 8_000  # type: ignore[arg-type]
 
 
 JUNK: list[object] = [None, 5, 5.5, True, "", "x", "\ud800", [], ["x"], {}, {"x": 5}, -(10**30)]

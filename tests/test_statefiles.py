@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +98,53 @@ def test_a_file_beyond_the_limit_is_refused(
     with pytest.raises(Unreadable, match="larger than 99 bytes"):
         reader[0].read(f"{reader[1]}/state")
     assert reader[0].read(f"{reader[1]}/fits") == b"x" * 99
+
+
+def of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is that of the user whom its name begins with."""
+
+    def owned(fd: int) -> SimpleNamespace:
+        uid = os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).partition("-")[0]
+        return SimpleNamespace(st_mode=os.fstat(fd).st_mode, st_uid=int(uid))
+
+    monkeypatch.setattr(statefiles, "_fstat", owned)
+
+
+def test_nobodys_files_fill_our_memory(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One user has so much room and all together have, whatever is in it; what is root's is not counted.  Fails without
+    ``Reader._room``: a user with a cgroup for each of 200 files of 8 MiB ended the exporter."""
+    of_users(monkeypatch)
+    monkeypatch.setattr(statefiles, "EACH_USER", 100)
+    monkeypatch.setattr(statefiles, "ALL_USERS", 250)
+    names = [f"{uid}-{one}" for uid in (1000, 1001, 1002) for one in range(4)]
+    for name in [*names, "0-a", "0-b"]:
+        (host / name).write_bytes(b"x" * (400 if name.startswith("0") else 40))
+    reader = Reader(Roots(), (), NOBODY.append)
+    found = {}
+    for name in [*names, "0-a", "0-b"]:
+        try:
+            found[name] = len(reader.read(f"{host}/{name}") or b"")
+        except Unreadable as error:
+            found[name] = str(error).partition(" larger")[0].rpartition(": ")[2]  # type: ignore[assignment]
+    assert list(found.values()) == [
+        *(40, 40, "with those before it of uid 1000", "with those before it of uid 1000"),
+        *(40, 40, "with those before it of uid 1001", "with those before it of uid 1001"),
+        *(40, "with those before it of all users", *["with those before it of all users"] * 2),
+        *(400, 400),
+    ]
+    # Of what was read nothing is read again, and it is still the answer.
+    assert reader.read(f"{host}/1000-0") == b"x" * 40
+
+
+def test_a_copys_files_do_not_fill_our_memory(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever made it has all of them, and may have made a million.  Fails without ``A_COPY``."""
+    monkeypatch.setattr(statefiles, "A_COPY", 100)
+    for name in "abc":
+        (host / name).write_bytes(b"x" * 40)
+    reader = Reader(Roots(root=str(host)), (), NOBODY.append)
+    assert [len(reader.read(name) or b"") for name in ("/a", "/b")] == [40, 40]
+    with pytest.raises(Unreadable, match="/c: with those before it larger than 100 bytes"):
+        reader.read("/c")
 
 
 @pytest.mark.parametrize(

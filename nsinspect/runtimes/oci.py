@@ -22,18 +22,22 @@ T = TypeVar("T")
 # containers/storage, which podman and CRI-O share, keeps a folder for each container, and its bundle in userdata.
 _USERDATA = re.compile(r"(/.*/[a-z0-9]+-containers)/[0-9a-f]{64}/userdata(?:/.*)?", re.DOTALL)
 _BOUND = (b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf", b"/run/.containerenv")
+# A hundred bytes of memory for two of a file; podman's list of 8,000 containers has as many.
+_MOST_VALUES = 1 << 17
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 # podman keeps all its containers in one file, which is asked for each of them.
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def parse_json(data: bytes, path: str) -> object:
     """JSON of a state file.  Raises ``Malformed`` naming the file and the place, never quoting it: state files hold
     environments, and a file that is none of an engine's may hold anything.
 
     What no UTF-8 can hold, half of a surrogate pair, becomes U+FFFD as in Go: strings become paths.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise _not_quoted(path, f"JSON of at most {_MOST_VALUES} values")
     try:
         text = data.decode()
         value: object = json.loads(text)
