@@ -166,7 +166,7 @@ def take(roots: Roots, sink: Sink, request: Request, progress: Callable[[int], N
     began = lastly.clocks()
     with witnessed(keeper):
         _read_clocks(roots)
-        everything = Depth(isolates=True, lineage=True, descriptors=True, everything=True, links=True)
+        everything = Depth(isolates=True, lineage=True, descriptors=True, everything=True, links=True, patient=True)
         snapshot = Collector(roots, everything).run()[0]
     snapshot = _without(snapshot, request.leave_out, request.others)
     if request.lastly and roots.live:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from nsinspect import cgroupfs, cgroupwalk, hostfacts, nsfs, procfs, sockets, tasks, testimony, users
 from nsinspect.cgroupfs import Cgroup
 from nsinspect.declarations import Claim, Declaration
+from nsinspect.effort import Effort
 from nsinspect.errors import KernelError, RootError, Vanished
 from nsinspect.grouping import Group, Grouping, group
 from nsinspect.hierarchies import Hierarchy, hierarchies_in
@@ -50,7 +51,8 @@ class Depth:
     ``confinement``: mounts, maps and labels of inits. ``names``: what engines declared, where names come from.
     ``others``: control files of those that no limit and no usage comes from. ``users``: names of those who run
     processes, where it is this very host. ``everything``: a closer look at all processes (:class:`Closely`), and that
-    before cgroups and mounts, which change less; ``links``: that enters their network namespaces.
+    before cgroups and mounts, which change less; ``links``: that enters their network namespaces.  ``patient``: tables
+    of mounts may take ten times as long (:mod:`nsinspect.effort`).
     """
 
     isolates: bool = False
@@ -63,6 +65,7 @@ class Depth:
     users: bool = True
     everything: bool = False
     links: bool = False
+    patient: bool = False
 
 
 def collect(roots: Roots, depth: Depth | None = None, *, clock: Callable[[], float] = time.time) -> Snapshot:
@@ -148,6 +151,7 @@ class Collector(ProcessReader):
         self.roots = roots
         self.depth = depth or Depth()
         self.borrow = borrow
+        self._effort = Effort(10 if self.depth.patient else 1)
 
     def run(
         self, clock: Callable[[], float] = time.time, attempt: Attempt = _at_any_price
@@ -293,7 +297,7 @@ class Collector(ProcessReader):
 
     def mount_table(self, directory: Directory, process: Process) -> tuple[Mount, ...] | None:
         """What one process sees."""
-        return self.records(directory, "mountinfo", procfs.parse_mountinfo, process.pid)
+        return self.records(directory, "mountinfo", procfs.parse_mountinfo, process.pid, self._effort.read)
 
     def confinement(self, directory: Directory, process: Process) -> Confinement:
         """How one init is confined."""

@@ -61,10 +61,17 @@ class Forgiving:
             self.complain(error, pid)
             return None
 
-    def records(self, directory: Directory, name: str, parse: Callable[[bytes], T], pid: int | None = None) -> T | None:
-        """:meth:`fact` of a file of many records."""
+    def records(
+        self,
+        directory: Directory,
+        name: str,
+        parse: Callable[[bytes], T],
+        pid: int | None = None,
+        read: Callable[[Directory, str], bytes | None] = Directory.read,
+    ) -> T | None:
+        """:meth:`fact` of a file of many records, however it is read."""
         try:
-            return directory.parsed(name, directory.read(name), parse)
+            return directory.parsed(name, read(directory, name), parse)
         except Vanished:
             raise
         except KernelError as error:

@@ -242,6 +242,21 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             "test_patience.py::test_a_disk_that_is_slow_each_time_has_an_end",
         ),
         Proof(
+            "mounts upon mounts, whose table takes the kernel minutes to write",
+            "`null` after a second, and an issue; of the others, after two in all, what an ordinary one takes is given",
+            "live/test_greed.py::test_mounts_upon_mounts_cost_what_is_known_of_them_and_of_nobody_else",
+        ),
+        Proof(
+            "a table of mounts that is longer than our memory has room for",
+            "the same, after 8 MiB in all",
+            "test_effort.py::test_a_long_table_is_given_up_and_an_ordinary_one_is_always_read",
+        ),
+        Proof(
+            "a user's state files that would fill our memory",
+            "unknown, each with an issue, after 4 MiB of one user and 16 of all; root's are read",
+            "live/test_greed.py::test_a_users_files_do_not_fill_an_exporters_memory",
+        ),
+        Proof(
             "what a link in a capture leads to does not answer",
             "nobody asks it",
             "live/test_attacks.py::test_a_capture_says_that_there_was_no_answer",

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hierarchies": {"procfs"},
     "cgroupfs": {"errors", "hierarchies", "procfs"},
     "patience": {"errors"},
+    "effort": {"errors", "kernfs"},
     "statefiles": {"errors", "kernfs", "patience", "procfs"},
     "host": {"errors", "procfs"},
     "runtimes": {"errors", "runtimes", "shares"} | RECORDS,
@@ -68,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webhook": {"", "errors", "private"},
     "record": {"procconn", "changes", "collect", "diff", "events", "kernfs", "model", "views"} | FACTS,
     "collect": {
+        "effort",
         "processes",
         "hostfacts",
         "netns",
@@ -180,6 +182,7 @@ WORLD = {
         "capture",
         "cli.evidence",
         "collect",
+        "effort",
         "lastly",
         "patience",
         "processes",
