@@ -1,17 +1,22 @@
-"""How much of a look goes into files that whoever is in a container can make slow and long: tables of mounts.
+"""How much of a look goes into files that whoever is in a container can make slow and long: tables of mounts, and
+``status`` of processes that are in many groups.
 
 Mounts that lie on one another cost the kernel the square of their number to write down, page by page: of 40,000 of the
 100,000 that anybody may make in a user namespace of his own (``fs.mount-max``) Linux 6.18 takes 25 seconds.  That is
 time of the reader's own processor, so it is told from waiting, and from a machine that is busy with something else.
+A process may be in 65,536 groups (setgroups(2)), which are 460 kilobytes and 4 milliseconds of its ``status``, and have
+ten thousand children that share them.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import NamedTuple
 
 from nsinspect.errors import Unreadable
 from nsinspect.kernfs import Directory
+from nsinspect.runtimes import recognise
 
 
 class Purse(NamedTuple):
@@ -24,11 +29,15 @@ class Purse(NamedTuple):
 
 
 # A name of our own, so that a test can be slow.
-_clock = time.thread_time
+clock = time.thread_time
 
 SECONDS = Purse(1.0, 2.0, 0.02)
 BYTES = Purse(8 << 20, 8 << 20, 64 << 10)
 """In memory a table has ten times its length."""
+GROUPS = Purse(0.5, 2.0, 0.05)
+"""Seconds for ``status`` of those of one container, or slice, that are in many groups."""
+MANY_GROUPS = 4096
+"""Bytes of a ``status`` beyond which it is; usual are 1,500."""
 
 
 class Effort:
@@ -42,12 +51,12 @@ class Effort:
         """See :meth:`nsinspect.kernfs.Directory.read`; raises ``Unreadable`` also where it is too much."""
         room = self._room(BYTES, self._bytes)
         seconds = self._room(SECONDS, self._seconds)
-        begun, size = _clock(), 0
+        begun, size = clock(), 0
 
         def is_too_much(piece: bytes) -> bool:
             nonlocal size
             size += len(piece)
-            if _clock() - begun > seconds:
+            if clock() - begun > seconds:
                 path = f"{directory.path}/{name}"
                 raise Unreadable(path, f"the kernel takes more than {seconds:.3g} s of our processor to write it")
             return False
@@ -55,8 +64,35 @@ class Effort:
         try:
             return directory.read(name, int(room), is_too_much)
         finally:
-            self._seconds += _clock() - begun
+            self._seconds += clock() - begun
             self._bytes += size
 
     def _room(self, purse: Purse, spent: float) -> float:
         return self._times * max(purse.least, min(purse.each, purse.together - spent / self._times))
+
+
+class Shares:
+    """What went into the processes of each container, or slice, that are in many groups."""
+
+    def __init__(self) -> None:
+        self._spent: defaultdict[bytes, float] = defaultdict(float)
+
+    def spend(self, cgroup: bytes, seconds: float) -> None:
+        """Note what the ``status`` of a process took whose ``/proc/<pid>/cgroup`` this is."""
+        self._spent[_whose(cgroup)] += seconds
+
+    def __bool__(self) -> bool:
+        """Whether anything was spent: mostly nobody is in many groups, and nobody is asked whose."""
+        return bool(self._spent)
+
+    def gone(self, cgroup: bytes) -> bool:
+        """Whether theirs is, so that nothing more is asked of them that may be long."""
+        spent = self._spent[_whose(cgroup)]
+        return spent > GROUPS.each or (spent > GROUPS.least and sum(self._spent.values()) > GROUPS.together)
+
+
+def _whose(cgroup: bytes) -> bytes:
+    """The outermost container in a ``cgroup`` file, or the two first levels of the deepest path in it."""
+    paths = [line.split(b":", 2)[-1] for line in cgroup.splitlines()] or [b"/"]
+    found = next((chain[0].path for path in paths if (chain := recognise(path))), None)
+    return found or b"/".join(max(paths, key=lambda path: path.count(b"/")).split(b"/")[:3])

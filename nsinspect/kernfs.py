@@ -187,23 +187,27 @@ class Directory:
         try:
             fd = _open(name, _READ, dir_fd=self.fd)
             try:
-                chunks = []
-                size = 0
-                # Only b"" is the end: a file of many records (mountinfo, uid_map) may stop short anywhere.
-                while chunk := _read(fd, 1 << 16):
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > limit:
-                        raise Unreadable(f"{self.path}/{name}", f"larger than {limit} bytes")
-                    if enough is not None and enough(chunk):
-                        data = b"".join(chunks)
-                        return data[: data.rfind(b"\n") + 1]
-                return b"".join(chunks)
+                return self._whole(fd, name, limit, enough, [])
             finally:
                 _close(fd)
         except OSError as error:
             self._give_meaning(error, name)
             return None
+
+    def _whole(
+        self, fd: int, name: str, limit: int, enough: Callable[[bytes], bool] | None, chunks: list[bytes]
+    ) -> bytes:
+        size = sum(map(len, chunks))
+        # Only b"" is the end: a file of many records (mountinfo, uid_map) may stop short anywhere.
+        while chunk := _read(fd, 1 << 16):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise Unreadable(f"{self.path}/{name}", f"larger than {limit} bytes")
+            if enough is not None and enough(chunk):
+                data = b"".join(chunks)
+                return data[: data.rfind(b"\n") + 1]
+        return b"".join(chunks)
 
     def read_rendered(self, name: str) -> bytes | None:
         """:meth:`read` for files that the kernel renders in one piece (stat, status, cgroup, every control file).
@@ -220,16 +224,16 @@ class Directory:
             fd = _open(name, _READ, dir_fd=self.fd)
             try:
                 data = _read(fd, _CHUNK)
+                return data if len(data) < _CHUNK else self._whole(fd, name, MAX_BYTES, None, [data])
             finally:
                 _close(fd)
         except OSError as error:
             self._give_meaning(error, name)
             return None
-        return data if len(data) < _CHUNK else self._read(name, MAX_BYTES, None)
 
     def all_rendered(self, names: Iterable[str]) -> list[bytes | None] | None:
         """:meth:`read_rendered` of several in one go, which is the usual case; ``None`` where any of them cannot be
-        had, or is longer than usual: then whoever asks one by one learns why."""
+        had: then whoever asks one by one learns why."""
         if _witness is not None:
             return None
         fd = self.fd
@@ -239,15 +243,17 @@ class Directory:
                 file = _open(name, _READ, dir_fd=fd)
                 try:
                     data = _read(file, _CHUNK)
+                    if len(data) == _CHUNK:
+                        data = self._whole(file, name, MAX_BYTES, None, [data])
                 finally:
                     _close(file)
+            except Unreadable:
+                return None
             except OSError as error:
                 if meaning_of(error.errno) is not None:
                     return None
                 found.append(None)
                 continue
-            if len(data) == _CHUNK:
-                return None
             found.append(data)
         # One that is absent may be so because all of it went away.
         return None if None in found and not self.alive() else found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from nsinspect import namespaces, procfs
-from nsinspect.errors import KernelError, Malformed, Vanished
+from nsinspect import effort, namespaces, procfs
+from nsinspect.errors import KernelError, Malformed, Unreadable, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Directory
 from nsinspect.namespaces import Namespaces
@@ -14,6 +14,9 @@ from nsinspect.procfs import CgroupLine
 from nsinspect.snapshot import Process
 
 _FILES = ("stat", "cgroup", "status")
+_TOO_MANY_GROUPS = (
+    "not asked: processes beside it are in so many groups that writing them down takes too much of our time"
+)
 
 
 class ProcessReader(Forgiving):
@@ -29,11 +32,15 @@ class ProcessReader(Forgiving):
         # not have.
         self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self._young: dict[int, int] = {}
+        self._shares = effort.Shares()
 
     def process(self, proc: Directory, pid: int) -> Process | None:
         """One process, pinned by its directory; ``None``, counted, when it exited at any moment of this."""
         try:
             with proc.open(str(pid)) as directory:
+                if self._shares and self._shares.gone(directory.read_rendered("cgroup") or b""):
+                    self.complain(Unreadable(f"{directory.path}/status", _TOO_MANY_GROUPS), pid)
+                    return self.process_in_parts(directory, pid, status=False)
                 try:
                     found = self.whole_process(directory, pid)
                 except Vanished:
@@ -52,9 +59,12 @@ class ProcessReader(Forgiving):
     def whole_process(self, directory: Directory, pid: int) -> Process:
         """The usual case, where everything can be read: a fifth of a scan's time is saved by forgiving nothing here,
         and by reading everything at once."""
+        begun = effort.clock()
         stat_data, cgroup_data, status_data = directory.all_rendered(_FILES) or (None, None, None)
         if stat_data is None or cgroup_data is None or status_data is None:
             return self.process_in_parts(directory, pid)
+        if len(status_data) > effort.MANY_GROUPS:
+            self._shares.spend(cgroup_data, effort.clock() - begun)
         stat = procfs.parse_stat(stat_data)
         if stat.starttime >= self._began:
             self._young[pid] = directory.inode()
@@ -66,8 +76,9 @@ class ProcessReader(Forgiving):
         whole = (pid, ppid, starttime, comm, state, lines, its, procfs.parse_status(status_data), None)
         return tuple.__new__(Process, whole)
 
-    def process_in_parts(self, directory: Directory, pid: int) -> Process:
+    def process_in_parts(self, directory: Directory, pid: int, *, status: bool = True) -> Process:
         """The same where something cannot be had: each part that can be is kept, and an issue says what is missing.
+        Without ``status`` that is, because others of its container took too much of our time to say theirs.
 
         Raises what ``stat`` cannot be had for, missing from a copy included: without it there is no process to keep.
         """
@@ -83,7 +94,7 @@ class ProcessReader(Forgiving):
             stat.state,
             self.cgroup(directory, pid),
             self.namespaces(directory, pid),
-            self.fact(directory, "status", procfs.parse_status, pid),
+            self.fact(directory, "status", procfs.parse_status, pid) if status else None,
         )
 
     def through_a_thread(self, directory: Directory, process: Process) -> Process:

@@ -247,6 +247,11 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             "live/test_greed.py::test_mounts_upon_mounts_cost_what_is_known_of_them_and_of_nobody_else",
         ),
         Proof(
+            "thousands of processes in 65,536 groups each",
+            "after half a second those of that container, or slice, are not asked for their `status`, and an issue",
+            "live/test_greed.py::test_a_crowd_in_many_groups_costs_what_is_known_of_it_and_of_nobody_else",
+        ),
+        Proof(
             "a table of mounts that is longer than our memory has room for",
             "the same, after 8 MiB in all",
             "test_effort.py::test_a_long_table_is_given_up_and_an_ordinary_one_is_always_read",

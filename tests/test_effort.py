@@ -1,8 +1,9 @@
-"""A table that somebody made slow or long costs its own facts, and those of others only where all are like that."""
+"""What somebody made slow or long costs his own facts, and those of others only where all are like that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from nsinspect import effort, kernfs
 from nsinspect.effort import Effort, Purse
 from nsinspect.errors import Unreadable
 from nsinspect.kernfs import Directory
+from nsinspect.processes import ProcessReader
+from nsinspect.snapshot import Process
+from tests.looks import HOSTS
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def second_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
         return read(fd, min(size, 4096))
 
     monkeypatch.setattr(kernfs, "_read", slow)
-    monkeypatch.setattr(effort, "_clock", lambda: now)
+    monkeypatch.setattr(effort, "clock", lambda: now)
 
 
 def outcomes(one: Effort, folder: Directory, *pages: int) -> list[int | str]:
@@ -84,3 +88,93 @@ def test_a_long_table_is_given_up_and_an_ordinary_one_is_always_read(
 def test_what_is_not_there_is_none(folder: Directory) -> None:
     """As with any other file."""
     assert Effort().read(folder, "missing") is None
+
+
+# -- processes in many groups ------------------------------------------------------------------------------------------
+
+GREEDY, OTHER = b"0::/docker/" + b"a" * 64, b"0::/docker/" + b"b" * 64
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes, int], Process | None]]:
+    """Reads one with that pid, cgroup and length of ``status``; each look at the clock is an eighth later."""
+    now = 0.0
+    model = min((HOSTS / "podman-v2/proc").glob("[0-9]*"))
+
+    def later() -> float:
+        nonlocal now
+        now += 0.125
+        return now
+
+    monkeypatch.setattr(effort, "clock", later)
+    reader = ProcessReader()
+
+    with Directory.root(str(tmp_path)) as proc:
+
+        def read(pid: int, cgroup: bytes, size: int) -> Process | None:
+            place = tmp_path / str(pid)
+            shutil.copytree(model, place, symlinks=True)
+            (place / "cgroup").write_bytes(cgroup + b"\n")
+            groups = b"Groups:\t" + b"1 " * (size // 2) + b"\n"
+            (place / "status").write_bytes((model / "status").read_bytes().replace(b"Groups:\t \n", groups))
+            return reader.process(proc, pid)
+
+        read.issues = reader.all_issues  # type: ignore[attr-defined]
+        yield read
+
+
+def known(*found: Process | None) -> list[bool]:
+    """Of which the status is."""
+    return [one is not None and one.status is not None for one in found]
+
+
+def test_those_in_many_groups_are_not_all_asked_and_nobody_elses_are_less(
+    processes: Callable[[int, bytes, int], Process | None],
+) -> None:
+    """Fails without ``Shares``: a thousand were more than a scrape has for all processes."""
+    greedy = [processes(pid, GREEDY + b"/below", 5000) for pid in range(10, 18)]
+    other = [processes(pid, OTHER, 5000) for pid in range(20, 28)]
+    assert known(*greedy) == [True] * 5 + [False] * 3
+    assert known(*other) == [True] * 5 + [False] * 3
+    # Who is in few is asked, unless he is in the container of those.
+    assert known(processes(30, b"0::/user.slice", 10), processes(31, GREEDY, 10)) == [True, False]
+    (issue,) = processes.issues()  # type: ignore[attr-defined]
+    assert (issue.kind, issue.pids) == ("unreadable", (15, 16, 17, 25, 26, 27, 31))
+    assert "in so many groups" in issue.detail
+    assert greedy[-1] is not None
+    assert (greedy[-1].cgroup[0].path, greedy[-1].namespaces.net) == (GREEDY[3:] + b"/below", greedy[0].namespaces.net)
+
+
+def test_where_there_are_many_such_containers_each_has_little(
+    processes: Callable[[int, bytes, int], Process | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them together have no more than a few had."""
+    monkeypatch.setattr(effort, "GROUPS", Purse(each=0.45, together=0.95, least=0.15))
+    cgroups = [b"0::/docker/" + b"%x" % number * 64 for number in range(5)]
+    found = [
+        known(*(processes(100 * number + pid, one, 5000) for pid in range(1, 8))) for number, one in enumerate(cgroups)
+    ]
+    assert [one.count(True) for one in found] == [4, 4, 2, 2, 2]
+
+
+def test_groups_that_are_as_many_as_people_have_cost_nothing(
+    processes: Callable[[int, bytes, int], Process | None],
+) -> None:
+    """A user of a directory service may be in some hundred."""
+    assert known(*(processes(pid, GREEDY, 2000) for pid in range(10, 40))) == [True] * 30
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "whose"),
+    [
+        (b"0::/docker/" + b"a" * 64 + b"/below/more\n", b"/docker/" + b"a" * 64),
+        (b"2:cpu:/\n1:name=systemd:/user.slice/user-7.slice/a/b\n", b"/user.slice/user-7.slice"),
+        (b"0::/user.slice/user-7.slice/user@7.service/x\n", b"/user.slice/user-7.slice"),
+        (b"0::/\n", b"/"),
+        (b"", b"/"),
+        (b"junk", b"junk"),
+    ],
+)
+def test_whose_a_process_is(cgroup: bytes, whose: bytes) -> None:
+    """Whatever somebody makes below his own he does not get more by."""
+    assert effort._whose(cgroup) == whose

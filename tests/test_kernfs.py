@@ -50,6 +50,7 @@ def test_a_file_is_read_whole_whatever_its_size(top: Directory, size: int) -> No
     put(top, "file", content)
     assert content == top.read("file")
     assert content == top.read_rendered("file")
+    assert top.all_rendered(["file"]) == [content]
 
 
 def test_a_file_of_many_records_is_read_to_its_end(top: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +91,34 @@ def test_several_files_are_read_at_once_and_one_that_is_absent_costs_no_other(
     monkeypatch.setattr(kernfs, "_open", counting)
     assert top.all_rendered(names) == [b"a", None, b"b"]
     assert opened == list(names)
+
+
+def test_a_long_file_is_opened_once(top: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where one that is longer than usual is read again from its beginning: of a process in 65,536 groups, and a
+    user may have a thousand, the kernel wrote ``status`` down three times."""
+    put(top, "status", b"x" * 400_000)
+    opened: list[str] = []
+    real = kernfs._open
+
+    def counting(name: str, flags: int, *, dir_fd: int) -> int:
+        opened.append(name)
+        return real(name, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(kernfs, "_open", counting)
+    assert top.read_rendered("status") == b"x" * 400_000
+    assert top.all_rendered(["status"]) == [b"x" * 400_000]
+    assert opened == ["status"] * 2
+
+
+def test_a_file_too_large_to_be_had_at_once_is_left_to_who_asks_for_it(
+    top: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names it in an issue."""
+    monkeypatch.setattr(kernfs, "MAX_BYTES", 10_000)
+    put(top, "a", b"x" * 20_000)
+    assert top.all_rendered(["a"]) is None
+    with pytest.raises(Unreadable, match="larger than 10000 bytes"):
+        top.read_rendered("a")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ESRCH, errno.ENODEV, errno.EIO])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -38,6 +39,17 @@ for _ in range({MOUNTS}):
     mount(b"/mnt", b"/mnt", None, 0x1000)
 os.execvp("sleep", ["sleep", "2999"])
 """
+PROCESSES = 2500
+# What root of a container may do that an engine's defaults leave CAP_SETGID, and who has a range of subordinate gids.
+CROWD = f"""
+import os, signal, time
+os.setgroups(range(100_000, 165_536))
+for _ in range({PROCESSES}):
+    if os.fork() == 0:
+        signal.pause()
+        os._exit(0)
+os.execvp("sleep", ["sleep", "2999"])
+"""
 
 
 @contextlib.contextmanager
@@ -59,8 +71,11 @@ def scopes(count: int, *command: str) -> Iterator[dict[str, int]]:
                 until(lambda comm=comm: comm.read_bytes() == b"sleep\n", "a process that has done its work", 200)
             yield dict(zip(names, (one.pid for one in running), strict=True))
         finally:
+            for name in names:
+                for pid in (CGROUPS / "pids" / f"runc-{name}.scope/cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
             for one in running:
-                one.kill()
                 one.wait(60)
 
 
@@ -146,3 +161,23 @@ def test_mounts_upon_mounts_cost_what_is_known_of_them_and_of_nobody_else(bystan
         assert "of our processor" in why
     seen = {one["point"]: one["host_path"] for one in pages["bystander-of-greed"]["container"]["mounts"]}
     assert seen["/data"] == "/srv"
+
+
+def test_a_crowd_in_many_groups_costs_what_is_known_of_it_and_of_nobody_else(bystander: str, ask: Ask, tmp_path: Path):
+    """To write down ``status`` of all of them takes the kernel longer than a scrape has for all processes.  Fails
+    without ``Shares``: the exporter lost every container."""
+    with scopes(1, sys.executable, "-c", CROWD) as inits, exporter(tmp_path) as running:
+        scrapes = [scraped(running) for _ in range(2)]
+        whole = ask("list")
+
+    ((name, init),) = inits.items()
+    found = {one["id"]: one for one in whole["containers"]}
+    for names, failed in scrapes:
+        assert failed == set()
+        assert names[bystander[:12]] == "bystander-of-greed"
+    assert found[bystander]["capabilities"]["effective"] is not None
+    assert found[name]["init"]["pid"] == init
+    assert found[name]["capabilities"]["effective"] is not None
+    assert len(found[name]["pids"]) == PROCESSES + 1
+    (issue,) = (one for one in whole["issues"] if "so many groups" in one["detail"])
+    assert set(issue["pids"]) < set(found[name]["pids"])
