@@ -289,16 +289,15 @@ def _isolates(processes: Iterable[Process], host: Namespaces, containers: Collec
 def init_of(members: Iterable[Process]) -> Process:
     """PID 1 of the container's own pid namespace, or the oldest process where it has none (``--pid=host``).
 
-    A process of a namespace made inside the container is PID 1 too, so the shallowest wins, then the oldest.  One whose
-    ``status`` could not be had wins only where there is no other.
+    A process of a namespace made inside the container is PID 1 too, so the shallowest wins, then the oldest.
     """
     return min(members, key=_rank)
 
 
-def _rank(process: Process) -> tuple[bool, bool, int, int, int]:
-    nspid = (process.status.nspid if process.status else None) or ()
-    inner = len(nspid) > 1 and nspid[-1] == 1
-    return not inner, process.status is None, len(nspid), process.starttime, process.pid
+def _rank(process: Process) -> tuple[bool, int, int, int]:
+    # Of one whose status could not be had no more is known than that it is there.
+    nspid = (process.status.nspid if process.status else None) or (process.pid,)
+    return len(nspid) < 2 or nspid[-1] != 1, len(nspid), process.starttime, process.pid
 
 
 def _is_below(path: bytes, above: bytes) -> bool:

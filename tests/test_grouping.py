@@ -139,7 +139,8 @@ def test_processes_in_the_named_cgroup_and_in_one_below_are_one_container(path: 
         pytest.param([(12, (12, 1), 9), (11, (11, 1), 3)], 11, id="two PID 1 of equal depth, the oldest"),
         pytest.param([(12, (), 9), (11, (), 3)], 11, id="status unreadable, the oldest"),
         pytest.param([(11, (), 3), (12, (12, 1), 9)], 12, id="one status unreadable"),
-        pytest.param([(11, (), 3), (12, (12,), 9)], 12, id="--pid=host, the oldest status unreadable"),
+        pytest.param([(11, (), 3), (12, (12,), 9)], 11, id="--pid=host, status of the oldest unreadable"),
+        pytest.param([(11, (), 9), (12, (12,), 3)], 12, id="--pid=host, status of another unreadable"),
         pytest.param([(1, (1,), 0), (12, (12,), 9)], 1, id="the host's own PID 1 is no PID 1 inside"),
     ],
 )
