@@ -30,7 +30,7 @@ from tests import motley
 from tests.looks import EVERYTHING, take
 from tests.motley import Resident
 
-EXAMPLES = int(os.environ.get("NSINSPECT_EXAMPLES", "24"))
+EXAMPLES = int(os.environ.get("NSINSPECT_EXAMPLES", "12"))
 MANY = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 # In memory, where there is a place for that: a file system that waits for its disk makes this ten times as slow.
 _PLACE = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
