@@ -1000,7 +1000,7 @@ def test_a_state_file_holds_text_that_a_path_can_hold(data: bytes, value: object
     assert ascii(oci.parse_json(data, "/x")) == ascii(value)
 
 
-@pytest.mark.parametrize("data", [b'"\xed\xa0\x80"', b'"\xff"', b"\xff\xfe[\0]\0", b"[" * 100_000])
+@pytest.mark.parametrize("data", [b'"\xed\xa0\x80"', b'"\xff"', b"\xff\xfe[\0]\0", b"[" * 60_000])
 def test_a_state_file_is_json_in_utf_8(data: bytes) -> None:
     """No encoding is guessed, no depth breaks anything."""
     with pytest.raises(Malformed, match="JSON in UTF-8 of a reasonable depth"):
@@ -1010,15 +1010,15 @@ def test_a_state_file_is_json_in_utf_8(data: bytes) -> None:
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b'{"a":1},', b'"k%d",'])
 def test_a_state_file_of_more_values_than_memory_is_none(piece: bytes) -> None:
     """Eight megabytes of them were two hundred in memory, of each file of each user."""
-    with pytest.raises(Malformed, match="JSON of at most 131072 values"):
+    with pytest.raises(Malformed, match="JSON of at most 65536 values"):
         oci.parse_json(b"[" + piece * (1 << 17) + b"1]", "/x")
 
 
-def test_podman_may_have_eight_thousand_containers() -> None:
+def test_podman_may_have_four_thousand_containers() -> None:
     """Of what it writes for one in its list."""
     (listed,) = (HOSTS / "podman-v2").glob("**/containers.json")
     (first, *_) = json.loads(listed.read_bytes())
-    assert len(oci.parse_json(json.dumps([first] * 8_000).encode(), "/x")) == 8_000  # type: ignore[arg-type]
+    assert len(oci.parse_json(json.dumps([first] * 4_000).encode(), "/x")) == 4_000  # type: ignore[arg-type]
 
 
 JUNK: list[object] = [None, 5, 5.5, True, "", "x", "\ud800", [], ["x"], {}, {"x": 5}, -(10**30)]

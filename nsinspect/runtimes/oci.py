@@ -22,20 +22,22 @@ T = TypeVar("T")
 # containers/storage, which podman and CRI-O share, keeps a folder for each container, and its bundle in userdata.
 _USERDATA = re.compile(r"(/.*/[a-z0-9]+-containers)/[0-9a-f]{64}/userdata(?:/.*)?", re.DOTALL)
 _BOUND = (b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf", b"/run/.containerenv")
-# A hundred bytes of memory for two of a file; podman's list of 8,000 containers has as many.
-_MOST_VALUES = 1 << 17
+# A hundred bytes of memory for two of a file; podman's list of 4,000 containers has as many.
+_MOST_VALUES = 1 << 16
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-# podman keeps all its containers in one file, which is asked for each of them.
-@lru_cache(maxsize=4)
 def parse_json(data: bytes, path: str) -> object:
     """JSON of a state file.  Raises ``Malformed`` naming the file and the place, never quoting it: state files hold
     environments, and a file that is none of an engine's may hold anything.
 
     What no UTF-8 can hold, half of a surrogate pair, becomes U+FFFD as in Go: strings become paths.
     """
+    return (_parsed_small if len(data) < _SMALL else _parsed_large)(data, path)
+
+
+def _parsed(data: bytes, path: str) -> object:
     if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise _not_quoted(path, f"JSON of at most {_MOST_VALUES} values")
     try:
@@ -48,6 +50,12 @@ def parse_json(data: bytes, path: str) -> object:
         raise _not_quoted(path, f"JSON, not what is at character {error.pos} of {len(error.doc)}") from None
     except (ValueError, RecursionError):
         raise _not_quoted(path, "JSON in UTF-8 of a reasonable depth") from None
+
+
+# podman keeps all its containers in one file, which is asked for each of them, and each has its own beside that.  Few
+# are remembered: users make them as large as they may be.
+_SMALL = 1 << 16
+_parsed_small, _parsed_large = lru_cache(maxsize=8)(_parsed), lru_cache(maxsize=4)(_parsed)
 
 
 def parse_object(data: bytes, path: str) -> dict[str, object]:
