@@ -1,11 +1,11 @@
-"""How much of a look goes into files that whoever is in a container can make slow and long: tables of mounts, and
-``status`` of processes that are in many groups.
+"""How much of a look goes into what whoever is in a container can make slow and long: tables of mounts, ``status`` of
+processes that are in many groups, descriptors.
 
 Mounts that lie on one another cost the kernel the square of their number to write down, page by page: of 40,000 of the
 100,000 that anybody may make in a user namespace of his own (``fs.mount-max``) Linux 6.18 takes 25 seconds.  That is
 time of the reader's own processor, so it is told from waiting, and from a machine that is busy with something else.
 A process may be in 65,536 groups (setgroups(2)), which are 460 kilobytes and 4 milliseconds of its ``status``, and have
-ten thousand children that share them.
+ten thousand children that share them; and hold a million descriptors (``fs.nr_open``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from nsinspect.errors import Unreadable
 from nsinspect.kernfs import Directory
+from nsinspect.procfs import CgroupLine
 from nsinspect.runtimes import recognise
 
 
@@ -36,6 +37,10 @@ BYTES = Purse(8 << 20, 8 << 20, 64 << 10)
 """In memory a table has ten times its length."""
 GROUPS = Purse(0.5, 2.0, 0.05)
 """Seconds for ``status`` of those of one container, or slice, that are in many groups."""
+DESCRIPTORS = Purse(1.0, 5.0, 0.05)
+"""Seconds for the descriptors of those of one container, or slice.  A thousand take two milliseconds."""
+MOST_DESCRIPTORS = 1 << 17
+"""Of one process."""
 MANY_GROUPS = 4096
 """Bytes of a ``status`` beyond which it is; usual are 1,500."""
 
@@ -72,27 +77,32 @@ class Effort:
 
 
 class Shares:
-    """What went into the processes of each container, or slice, that are in many groups."""
+    """What of a purse went into the processes of each container, or slice."""
 
-    def __init__(self) -> None:
+    def __init__(self, purse: Purse) -> None:
+        self._purse = purse
         self._spent: defaultdict[bytes, float] = defaultdict(float)
 
-    def spend(self, cgroup: bytes, seconds: float) -> None:
-        """Note what the ``status`` of a process took whose ``/proc/<pid>/cgroup`` this is."""
+    def spend(self, cgroup: tuple[CgroupLine, ...], seconds: float) -> None:
+        """Note what a process took that is in these cgroups."""
         self._spent[_whose(cgroup)] += seconds
 
     def __bool__(self) -> bool:
-        """Whether anything was spent: mostly nobody is in many groups, and nobody is asked whose."""
+        """Whether anything was spent: mostly nobody is in many groups, and nobody is asked whose he is."""
         return bool(self._spent)
 
-    def gone(self, cgroup: bytes) -> bool:
+    def gone(self, cgroup: tuple[CgroupLine, ...]) -> bool:
         """Whether theirs is, so that nothing more is asked of them that may be long."""
+        purse = self._purse
         spent = self._spent[_whose(cgroup)]
-        return spent > GROUPS.each or (spent > GROUPS.least and sum(self._spent.values()) > GROUPS.together)
+        return spent > purse.each or (spent > purse.least and sum(self._spent.values()) > purse.together)
 
 
-def _whose(cgroup: bytes) -> bytes:
-    """The outermost container in a ``cgroup`` file, or the two first levels of the deepest path in it."""
-    paths = [line.split(b":", 2)[-1] for line in cgroup.splitlines()] or [b"/"]
-    found = next((chain[0].path for path in paths if (chain := recognise(path))), None)
-    return found or b"/".join(max(paths, key=lambda path: path.count(b"/")).split(b"/")[:3])
+def _whose(cgroup: tuple[CgroupLine, ...]) -> bytes:
+    """The outermost container that a process is in, or the two first levels of its deepest cgroup; of a user's slice
+    these in any case: how he calls what is below it is his choice."""
+    paths = [line.path for line in cgroup] or [b"/"]
+    deepest = b"/".join(max(paths, key=lambda path: path.count(b"/")).split(b"/")[:3])
+    if deepest.startswith(b"/user.slice/"):
+        return deepest
+    return next((chain[0].path for path in paths if (chain := recognise(path))), deepest)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -282,30 +283,43 @@ class Directory:
         except OSError:
             return tuple(map(self.readlink, names))
 
-    def numbered_links(self, name: str) -> list[tuple[int, bytes]]:
-        """Numbers and targets of the links in a directory below this one; those that go meanwhile are left out."""
+    def numbered_links(self, name: str, most: int) -> list[tuple[int, bytes]]:
+        """Numbers and targets of the links in a directory below this one; those that go meanwhile are left out.
+
+        Raises ``Unreadable`` where there are more than ``most``.
+        """
         with self.open(name) as directory:
             found = []
-            for number in directory.numbers(0):
+            for number in directory.numbers(0, most):
                 target = directory.readlink(b"%d" % number)
                 if target is not None:
                     found.append((number, target))
             return found
 
-    def entries(self) -> list[str]:
-        """Names below this directory; empty when the process or cgroup is gone (the kernel gives no error then)."""
+    def entries(self, most: int | None = None) -> list[str]:
+        """Names below this directory; empty when the process or cgroup is gone (the kernel gives no error then).
+
+        Raises ``Unreadable`` where there are more than ``most``.
+        """
         try:
-            return os.listdir(self.fd)
+            if most is None:
+                return os.listdir(self.fd)
+            with os.scandir(self.fd) as found:
+                names = [one.name for one in islice(found, most + 1)]
+            if len(names) > most:
+                raise Unreadable(self.path, f"more than {most} entries")
+            return names
         except OSError as error:
             self._give_meaning(error, "")
             return []
 
-    def numbers(self, least: int) -> list[int]:
+    def numbers(self, least: int, most: int | None = None) -> list[int]:
         """Names below this directory that are numbers from ``least`` on, in order: processes, threads, descriptors.
 
-        In a copy there may be anything: what only looks like a number is none, and nothing is there twice.
+        In a copy there may be anything: what only looks like a number is none, and nothing is there twice.  ``most``:
+        see :meth:`entries`.
         """
-        return sorted(int(name) for name in self.entries() if _NUMBER.fullmatch(name) and int(name) >= least)
+        return sorted(int(name) for name in self.entries(most) if _NUMBER.fullmatch(name) and int(name) >= least)
 
     def inode(self) -> int:
         """The directory's inode number: a cgroup's identity."""

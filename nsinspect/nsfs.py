@@ -11,12 +11,13 @@ import struct
 from collections.abc import Iterable
 from functools import cache
 
+from nsinspect.effort import DESCRIPTORS, Shares
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Copied, Directory, Roots
 from nsinspect.namespaces import TYPES, Holder, Kin, Namespaces, parse_named_link
 from nsinspect.procfs import Mount
 from nsinspect.snapshot import Lineage, Process
-from nsinspect.tasks import Again, each
+from nsinspect.tasks import Again, descriptors_of, each
 
 _NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702
@@ -38,6 +39,7 @@ def lineage(
     With ``descriptors`` also every open one, for which each process' folder of them is read.  ``again`` pins a process
     that was read before, and raises ``Vanished`` when its pid is another's now.
     """
+    shares = Shares(DESCRIPTORS)
     kin: dict[int, Kin] = {}
     seen: set[Namespaces] = set()  # of thousands of processes most have all eight in common with others
     holders = [
@@ -64,7 +66,7 @@ def lineage(
             told = _kin(directory, kind, inode)
             if told is not None:
                 kin[inode] = told
-        for fd, link in directory.numbered_links("fd") if descriptors else ():
+        for fd, link in descriptors_of(shares, directory, process) if descriptors else ():
             # Most descriptors are files and pipes, and there are tens of thousands.
             if link[-1:] == b"]" and (named := parse_named_link(link)) is not None:
                 holders.append(Holder(*named, pid=process.pid, fd=fd))

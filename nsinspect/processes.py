@@ -32,13 +32,13 @@ class ProcessReader(Forgiving):
         # not have.
         self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self._young: dict[int, int] = {}
-        self._shares = effort.Shares()
+        self._shares = effort.Shares(effort.GROUPS)
 
     def process(self, proc: Directory, pid: int) -> Process | None:
         """One process, pinned by its directory; ``None``, counted, when it exited at any moment of this."""
         try:
             with proc.open(str(pid)) as directory:
-                if self._shares and self._shares.gone(directory.read_rendered("cgroup") or b""):
+                if self._shares and self._shares.gone(self.cgroup(directory, pid)):
                     self.complain(Unreadable(f"{directory.path}/status", _TOO_MANY_GROUPS), pid)
                     return self.process_in_parts(directory, pid, status=False)
                 try:
@@ -64,7 +64,7 @@ class ProcessReader(Forgiving):
         if stat_data is None or cgroup_data is None or status_data is None:
             return self.process_in_parts(directory, pid)
         if len(status_data) > effort.MANY_GROUPS:
-            self._shares.spend(cgroup_data, effort.clock() - begun)
+            self._shares.spend(self.cgroup_lines(cgroup_data), effort.clock() - begun)
         stat = procfs.parse_stat(stat_data)
         if stat.starttime >= self._began:
             self._young[pid] = directory.inode()

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nsinspect import procnet
+from nsinspect.effort import DESCRIPTORS, Shares
 from nsinspect.errors import KernelError, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import MAX_BYTES, Directory, Roots
 from nsinspect.procnet import Listener, Network
 from nsinspect.snapshot import Process
-from nsinspect.tasks import Again, each
+from nsinspect.tasks import Again, descriptors_of, each
 
 
 def networks(asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again) -> dict[int, Network]:
@@ -44,10 +45,11 @@ def holders(
     asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again
 ) -> dict[int, frozenset[int] | None]:
     """By pid, the inodes of the sockets that a process has open; ``None`` where we may not know."""
+    shares = Shares(DESCRIPTORS)
 
     def look(directory: Directory, process: Process) -> frozenset[int] | None:
         try:
-            links = directory.numbered_links("fd")
+            links = descriptors_of(shares, directory, process)
         except Vanished:
             raise
         except KernelError as error:

@@ -1,4 +1,4 @@
-"""Processes looked at closely: the program each runs, and its threads one by one.
+"""Processes looked at closely: the program each runs, its threads one by one, and its descriptors.
 
 A thread may have dropped, raised or left behind what its process shows.  More than a list of containers needs, so it
 is read only for who asks.
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from nsinspect import procfs
-from nsinspect.errors import KernelError, Vanished
+from nsinspect import effort, procfs
+from nsinspect.effort import Shares
+from nsinspect.errors import KernelError, Unreadable, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
@@ -66,6 +67,18 @@ def members(asker: Forgiving, roots: Roots, processes: Iterable[Process], again:
         return Member(_executable(asker, directory, process.pid), *label(asker, directory, process.pid))
 
     return each(asker, roots, processes, again, look)
+
+
+def descriptors_of(shares: Shares, directory: Directory, process: Process) -> list[tuple[int, bytes]]:
+    """Numbers and targets of those that a process has open.  Raises ``Unreadable`` where there are too many, or where
+    those of its container took too long."""
+    if shares.gone(process.cgroup):
+        raise Unreadable(f"{directory.path}/fd", "not asked: the descriptors of processes beside it take too long")
+    begun = effort.clock()
+    try:
+        return directory.numbered_links("fd", effort.MOST_DESCRIPTORS)
+    finally:
+        shares.spend(process.cgroup, effort.clock() - begun)
 
 
 def label(asker: Forgiving, directory: Directory, pid: int) -> tuple[bytes | None, bool]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nsinspect import effort, kernfs
-from nsinspect.effort import Effort, Purse
+from nsinspect import effort, kernfs, procfs
+from nsinspect.effort import Effort, Purse, Shares
 from nsinspect.errors import Unreadable
 from nsinspect.kernfs import Directory
 from nsinspect.processes import ProcessReader
 from nsinspect.snapshot import Process
-from tests.looks import HOSTS
+from nsinspect.tasks import descriptors_of
+from tests.looks import HOSTS, look, process_of
 
 
 @pytest.fixture
@@ -92,6 +94,7 @@ def test_what_is_not_there_is_none(folder: Directory) -> None:
 
 # -- processes in many groups ------------------------------------------------------------------------------------------
 
+POD = b"/kubepods/besteffort/pod0d0d0d0d-1111-2222-3333-444444444444/" + b"a" * 64
 GREEDY, OTHER = b"0::/docker/" + b"a" * 64, b"0::/docker/" + b"b" * 64
 
 
@@ -119,7 +122,7 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
             (place / "status").write_bytes((model / "status").read_bytes().replace(b"Groups:\t \n", groups))
             return reader.process(proc, pid)
 
-        read.issues = reader.all_issues  # type: ignore[attr-defined]
+        read.reader = reader  # type: ignore[attr-defined]
         yield read
 
 
@@ -138,7 +141,7 @@ def test_those_in_many_groups_are_not_all_asked_and_nobody_elses_are_less(
     assert known(*other) == [True] * 5 + [False] * 3
     # Who is in few is asked, unless he is in the container of those.
     assert known(processes(30, b"0::/user.slice", 10), processes(31, GREEDY, 10)) == [True, False]
-    (issue,) = processes.issues()  # type: ignore[attr-defined]
+    (issue,) = processes.reader.all_issues()  # type: ignore[attr-defined]
     assert (issue.kind, issue.pids) == ("unreadable", (15, 16, 17, 25, 26, 27, 31))
     assert "in so many groups" in issue.detail
     assert greedy[-1] is not None
@@ -146,10 +149,10 @@ def test_those_in_many_groups_are_not_all_asked_and_nobody_elses_are_less(
 
 
 def test_where_there_are_many_such_containers_each_has_little(
-    processes: Callable[[int, bytes, int], Process | None], monkeypatch: pytest.MonkeyPatch
+    processes: Callable[[int, bytes, int], Process | None],
 ) -> None:
     """All of them together have no more than a few had."""
-    monkeypatch.setattr(effort, "GROUPS", Purse(each=0.45, together=0.95, least=0.15))
+    processes.reader._shares = Shares(Purse(each=0.45, together=0.95, least=0.15))  # type: ignore[attr-defined]
     cgroups = [b"0::/docker/" + b"%x" % number * 64 for number in range(5)]
     found = [
         known(*(processes(100 * number + pid, one, 5000) for pid in range(1, 8))) for number, one in enumerate(cgroups)
@@ -170,11 +173,57 @@ def test_groups_that_are_as_many_as_people_have_cost_nothing(
         (b"0::/docker/" + b"a" * 64 + b"/below/more\n", b"/docker/" + b"a" * 64),
         (b"2:cpu:/\n1:name=systemd:/user.slice/user-7.slice/a/b\n", b"/user.slice/user-7.slice"),
         (b"0::/user.slice/user-7.slice/user@7.service/x\n", b"/user.slice/user-7.slice"),
+        (b"0::/user.slice/user-7.slice/docker-" + b"a" * 64 + b".scope\n", b"/user.slice/user-7.slice"),
+        (b"0::" + POD + b"/below\n", POD),
+        (b"0::/system.slice/cron.service\n", b"/system.slice/cron.service"),
         (b"0::/\n", b"/"),
-        (b"", b"/"),
-        (b"junk", b"junk"),
     ],
 )
 def test_whose_a_process_is(cgroup: bytes, whose: bytes) -> None:
     """Whatever somebody makes below his own he does not get more by."""
-    assert effort._whose(cgroup) == whose
+    assert effort._whose(procfs.parse_cgroup(cgroup)) == whose
+
+
+def test_one_whose_cgroup_is_unknown_is_the_hosts() -> None:
+    assert effort._whose(()) == b"/"
+
+
+# -- descriptors -------------------------------------------------------------------------------------------------------
+
+
+def held(tmp_path: Path, count: int) -> Directory:
+    """A process with so many."""
+    (tmp_path / "fd").mkdir()
+    for number in range(count):
+        (tmp_path / f"fd/{number}").symlink_to(f"socket:[{number}]")
+    return Directory.root(str(tmp_path))
+
+
+def test_of_too_many_descriptors_none_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails without ``MOST_DESCRIPTORS``: a process may hold a million, and a capture has a line for each."""
+    monkeypatch.setattr(effort, "MOST_DESCRIPTORS", 10)
+    model = process_of(look("podman-v2"), 1)
+    with held(tmp_path, 11) as directory:
+        with pytest.raises(Unreadable, match="fd: more than 10 entries"):
+            descriptors_of(Shares(effort.DESCRIPTORS), directory, model)
+        os.unlink(tmp_path / "fd/10")
+        found = descriptors_of(Shares(effort.DESCRIPTORS), directory, model)
+    assert found == [(number, b"socket:[%d]" % number) for number in range(10)]
+
+
+def test_a_container_whose_descriptors_take_too_long_is_not_asked_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody else is asked less.  Fails without ``Shares`` there: ten thousand may hold the same million."""
+    now = iter(range(1000))
+    monkeypatch.setattr(effort, "clock", lambda: float(next(now)))
+    model = process_of(look("podman-v2"), 1)
+    greedy = model._replace(cgroup=procfs.parse_cgroup(GREEDY + b"\n"))
+    other = model._replace(cgroup=procfs.parse_cgroup(OTHER + b"\n"))
+    shares = Shares(Purse(1.5, 100, 0.5))
+    with held(tmp_path, 2) as directory:
+        for _ in range(2):
+            assert len(descriptors_of(shares, directory, greedy)) == 2
+        with pytest.raises(Unreadable, match="not asked: the descriptors of processes beside it take too long"):
+            descriptors_of(shares, directory, greedy)
+        assert len(descriptors_of(shares, directory, other)) == 2
