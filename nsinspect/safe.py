@@ -30,12 +30,14 @@ def text(chosen: bytes | str) -> str:
 
 
 def line(chosen: bytes | str) -> str:
-    """:func:`text` for a person: of what is longer than any path, the beginning and how much is left out.
+    """:func:`text` for a person: of what is longer than any path, the beginning and how long it is.
 
     An engine's name for a container may have megabytes, in files that users write, and is in many lines.  JSON has all.
     """
-    whole = text(chosen)
-    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}… and {len(whole) - LONGEST} more characters"
+    whole = text(chosen[:LONGEST])
+    if len(chosen) <= LONGEST and len(whole) <= LONGEST:
+        return whole
+    return f"{whole[:LONGEST]}… of {len(chosen)} {'bytes' if isinstance(chosen, bytes) else 'characters'}"
 
 
 @lru_cache(maxsize=4096)  # ids, names and commands recur

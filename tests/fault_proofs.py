@@ -144,7 +144,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         ),
         Proof(
             "a name of megabytes",
-            "4,096 characters and how many more; in JSON all",
+            "4,096 characters and how many there are; in JSON all",
             "test_hostile_text.py::test_no_text_fills_a_screen",
         ),
         Proof(

@@ -36,6 +36,7 @@ from nsinspect.runtimes import recognise
 from nsinspect.snapshot import Snapshot
 from nsinspect.views import document
 from nsinspect.views.metrics import Room, exposition, families
+from tests.work import lines_run
 
 HERE = Path(__file__).parent
 HOSTS = sorted(path.name for path in (HERE / "fixtures/hosts").iterdir())
@@ -482,6 +483,17 @@ def test_series_of_two_containers_are_never_the_same(ids: tuple[str, ...]):
     assert len(set(ids_in(found))) == len(ids)
     assert len(about_containers(found)) == len(ids) * len(about_containers(alone))
     assert about_containers(alone).items() <= found.items()
+
+
+def test_a_name_of_megabytes_takes_no_longer_than_one_that_is_cut():
+    """A user's file may have it.  Fails where it is made safe before it is cut."""
+
+    def work(length: int) -> int:
+        model = with_containers(a_container(name="é\x1b" * length))
+        return lines_run(lambda: text_of(model))
+
+    work(1)  # what is remembered is so from now on
+    assert work(100_000) < work(2_000) * 1.1
 
 
 def test_names_of_255_bytes_that_differ_in_the_last_are_two_series():

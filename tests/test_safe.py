@@ -65,6 +65,22 @@ def test_any_text_becomes_one_visible_line_of_valid_utf_8(chosen: bytes | str) -
     assert shown == shown.encode("utf-8").decode("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        ("a" * 4096, "a" * 4096),
+        ("a" * 4097, "a" * 4096 + "… of 4097 characters"),
+        (b"a" * 5000, "a" * 4096 + "… of 5000 bytes"),
+        ("\x1b" * 4000, ("\\x1b" * 1024) + "… of 4000 characters"),
+        ("\x1b" * 3, "\\x1b" * 3),
+    ],
+    ids=["as long as a path", "longer", "bytes", "longer once it is safe", "short"],
+)
+def test_a_person_is_shown_as_much_as_a_path_has(chosen: bytes | str, shown: str) -> None:
+    """And told how long it is; nothing that is not shown is made safe, of megabytes."""
+    assert safe.line(chosen) == shown
+
+
 @FUZZ
 @given(TEXTS)
 def test_safe_text_stays_as_it_is(chosen: bytes | str) -> None:

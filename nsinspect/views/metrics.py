@@ -153,7 +153,8 @@ def _family(metric: Metric[T], samples: list[str], *, openmetrics: bool) -> list
 def _label(value: Text) -> str:
     if value is None:
         return ""
-    return _escaped(_cut(safe.text(value)))
+    # A name from a user's file may have megabytes: what would be cut off is not made safe first.
+    return _escaped(_cut(safe.text(value[: MAX_LABEL + 1] if isinstance(value, str) else value)))
 
 
 def _cut(text: str) -> str:
