@@ -43,6 +43,10 @@ MOST_DESCRIPTORS = 1 << 17
 """Of one process."""
 MANY_GROUPS = 4096
 """Bytes of a ``status`` beyond which it is; usual are 1,500."""
+TOO_MANY_GROUPS = (
+    "not asked: processes beside it are in so many groups that writing them down takes too much of our time"
+)
+"""What an issue says."""
 
 
 class Effort:

@@ -14,9 +14,6 @@ from nsinspect.procfs import CgroupLine
 from nsinspect.snapshot import Process
 
 _FILES = ("stat", "cgroup", "status")
-_TOO_MANY_GROUPS = (
-    "not asked: processes beside it are in so many groups that writing them down takes too much of our time"
-)
 
 
 class ProcessReader(Forgiving):
@@ -39,7 +36,7 @@ class ProcessReader(Forgiving):
         try:
             with proc.open(str(pid)) as directory:
                 if self._shares and self._shares.gone(self.cgroup(directory, pid)):
-                    self.complain(Unreadable(f"{directory.path}/status", _TOO_MANY_GROUPS), pid)
+                    self.complain(Unreadable(f"{directory.path}/status", effort.TOO_MANY_GROUPS), pid)
                     return self.process_in_parts(directory, pid, status=False)
                 try:
                     found = self.whole_process(directory, pid)

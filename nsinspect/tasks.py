@@ -15,6 +15,7 @@ from nsinspect.errors import KernelError, Unreadable, Vanished
 from nsinspect.forgiving import Forgiving
 from nsinspect.kernfs import Directory, Roots
 from nsinspect.namespaces import Namespaces
+from nsinspect.procfs import Status
 from nsinspect.snapshot import Member, Process, Thread
 
 T = TypeVar("T")
@@ -50,12 +51,25 @@ def each(
 def threads(
     asker: Forgiving, roots: Roots, processes: Iterable[Process], again: Again, links: Links
 ) -> dict[int, tuple[Thread, ...]]:
-    """By pid, the threads besides the leader; a process without any is not in it."""
+    """By pid, the threads besides the leader; a process without any, or of too many groups, is not in it."""
+    shares = Shares(effort.GROUPS)
 
     def look(directory: Directory, process: Process) -> tuple[Thread, ...]:
+        found = []
         with directory.open("task" if process.speaker is None else "..") as tasks:
-            tids = (tid for tid in tasks.numbers(1) if tid != process.pid)
-            return tuple(found for tid in tids if (found := _thread(asker, tasks, tid, process.pid, links)) is not None)
+            for tid in tasks.numbers(1):
+                if tid == process.pid:
+                    continue
+                if shares and shares.gone(process.cgroup):
+                    raise Unreadable(f"{directory.path}/task", effort.TOO_MANY_GROUPS)
+                begun = effort.clock()
+                one = _thread(asker, tasks, tid, process.pid, links)
+                if one is not None:
+                    thread, is_long = one
+                    found.append(thread)
+                    if is_long:
+                        shares.spend(process.cgroup, effort.clock() - begun)
+        return tuple(found)
 
     return {pid: its for pid, its in each(asker, roots, processes, again, look).items() if its}
 
@@ -103,14 +117,23 @@ def _executable(asker: Forgiving, directory: Directory, pid: int) -> bytes | Non
         return None
 
 
-def _thread(asker: Forgiving, tasks: Directory, tid: int, pid: int, links: Links) -> Thread | None:
+def _thread(asker: Forgiving, tasks: Directory, tid: int, pid: int, links: Links) -> tuple[Thread, bool] | None:
+    """One, and whether its ``status`` is one of many groups."""
+    is_long = False
+
+    def parse(data: bytes) -> Status:
+        nonlocal is_long
+        is_long = len(data) > effort.MANY_GROUPS
+        return procfs.parse_status(data)
+
     try:
         with tasks.open(str(tid)) as directory:
             stat = asker.fact(directory, "stat", procfs.parse_stat, pid)
-            status = asker.fact(directory, "status", procfs.parse_status, pid)
+            status = asker.fact(directory, "status", parse, pid)
             if stat is None:
                 return None
-            return Thread(tid, stat.comm, stat.state, status, links(directory, pid), *label(asker, directory, pid))
+            what = (status, links(directory, pid), *label(asker, directory, pid))
+            return Thread(tid, stat.comm, stat.state, *what), is_long
     except Vanished:
         asker.vanished += 1
         return None

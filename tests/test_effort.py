@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from nsinspect import effort, kernfs, procfs
+from nsinspect.collect import Closely, Collector
 from nsinspect.effort import Effort, Purse, Shares
 from nsinspect.errors import Unreadable
-from nsinspect.kernfs import Directory
+from nsinspect.kernfs import Directory, Roots
 from nsinspect.processes import ProcessReader
 from nsinspect.snapshot import Process
 from nsinspect.tasks import descriptors_of
@@ -158,6 +159,26 @@ def test_where_there_are_many_such_containers_each_has_little(
         known(*(processes(100 * number + pid, one, 5000) for pid in range(1, 8))) for number, one in enumerate(cgroups)
     ]
     assert [one.count(True) for one in found] == [4, 4, 2, 2, 2]
+
+
+def test_threads_of_one_in_many_groups_are_not_all_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a ``status`` of its own.  Fails without ``Shares`` there."""
+    now = iter(range(1000))
+    monkeypatch.setattr(effort, "clock", lambda: next(now) / 8)
+    root = Path(shutil.copytree(HOSTS / "podman-v2", tmp_path / "host", symlinks=True))
+    before = look("podman-v2")
+    few, many = (one for one in before.processes if one.pid in (715, 730))
+    for process, groups in ((few, 10), (many, 5000)):
+        place = root / f"proc/{process.pid}"
+        for tid in range(9000, 9008):
+            shutil.copytree(place, place / f"task/{tid}", symlinks=True, ignore=shutil.ignore_patterns("task"))
+            status = place / f"task/{tid}/status"
+            status.write_bytes(status.read_bytes().replace(b"Groups:\t", b"Groups:\t" + b"1 " * groups))
+    collector = Collector(Roots(root=str(root)))
+    snapshot = collector.closer(collector.run()[0], Closely(threads=(715, 730)))
+    assert {pid: len(its) for pid, its in snapshot.threads.items()} == {few.pid: 8}
+    (issue,) = (one for one in snapshot.issues if "so many groups" in one.detail)
+    assert (issue.path, issue.pids) == (f"{root}/proc/{many.pid}/task", (many.pid,))
 
 
 def test_groups_that_are_as_many_as_people_have_cost_nothing(
