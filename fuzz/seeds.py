@@ -74,7 +74,7 @@ def _made(name: str) -> Iterable[bytes]:
 
 
 # What these engines write into a bundle: containerd's CRI plugin, nerdctl and CRI-O.
-_ANNOTATIONS = {
+ANNOTATIONS = {
     "containerd": {
         "io.kubernetes.cri.container-type": "container",
         "io.kubernetes.cri.sandbox-uid": "u",
@@ -123,7 +123,7 @@ def _engines() -> Iterator[bytes]:
     yield engines_seed("podman", mine, b"", bundle, bundle)
     yield engines_seed("crun", status, bundle)
     yield engines_seed("crun", status, bundle, status, bundle)
-    for name, said in _ANNOTATIONS.items():
+    for name, said in ANNOTATIONS.items():
         told = json.dumps({**spec, "annotations": said}).encode()
         yield engines_seed(name, told, b"4711", told, status)
     state = {"created": "2026-01-01T00:00:00Z", "init_process_pid": 7, "init_process_start": 9, "cgroup_paths": {}}

@@ -12,9 +12,11 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fuzz.seeds import ANNOTATIONS
 from tests.looks import HOSTS
 
 ID = {name: letter * 64 for name, letter in (("docker", "d"), ("containerd", "c"), ("cri-o", "0"), ("podman", "b"))}
+_KIND = "io.kubernetes.cri-o.ContainerType"
 _DATABASE = Path(__file__).parent / "fixtures/state/podman-5.4.2-db.sql"
 
 
@@ -33,21 +35,6 @@ def _engines() -> list[tuple[str, str, str, dict[str, Any]]]:
     spec = json.loads(next((HOSTS / "podman-v2").glob("**/userdata/config.json")).read_bytes())
     docker = next((HOSTS / "docker-hybrid").glob("**/config.v2.json"))
     status = json.loads(next((HOSTS / "podman-v2").glob("run/crun/*/status")).read_bytes())
-    cri = {
-        "io.kubernetes.cri.container-type": "container",
-        "io.kubernetes.cri.sandbox-uid": "u",
-        "io.kubernetes.cri.sandbox-name": "pod",
-        "io.kubernetes.cri.sandbox-namespace": "default",
-        "io.kubernetes.cri.container-name": "web",
-        "io.kubernetes.cri.image-name": "a:1",
-    }
-    crio = {
-        "io.kubernetes.cri-o.ContainerType": "container",
-        "io.kubernetes.cri-o.Labels": '{"io.kubernetes.pod.uid": "u", "io.kubernetes.container.name": "web"}',
-        "io.kubernetes.cri-o.Metadata": '{"name": "web", "uid": "u"}',
-        "io.kubernetes.cri-o.Created": "2024-05-06T09:08:09.5Z",
-        "io.kubernetes.cri-o.ImageName": "a:1",
-    }
 
     def runc(bundle: str) -> dict[str, Any]:
         return {
@@ -77,13 +64,13 @@ def _engines() -> list[tuple[str, str, str, dict[str, Any]]]:
             "containerd",
             ID["containerd"],
             f"{pods}/cri-containerd-{ID['containerd']}.scope",
-            {f"{task}/config.json": {**spec, "annotations": cri}, f"{task}/init.pid": b"1"},
+            {f"{task}/config.json": {**spec, "annotations": ANNOTATIONS["containerd"]}, f"{task}/init.pid": b"1"},
         ),
         (
             "cri-o",
             ID["cri-o"],
             f"{pods}/crio-{ID['cri-o']}.scope",
-            {storage(ID["cri-o"]): {**spec, "annotations": crio}},
+            {storage(ID["cri-o"]): {**spec, "annotations": ANNOTATIONS["cri-o"] | {_KIND: "container"}}},
         ),
         (
             "podman",

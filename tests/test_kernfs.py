@@ -74,37 +74,35 @@ def test_a_missing_file_of_a_living_directory_is_none(top: Directory) -> None:
     assert top.readlink(b"ns/net") is None
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are opened, in order."""
+    found: list[str] = []
+    real = kernfs._open
+
+    def counting(name: str, flags: int, *, dir_fd: int) -> int:
+        found.append(name)
+        return real(name, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(kernfs, "_open", counting)
+    return found
+
+
 def test_several_files_are_read_at_once_and_one_that_is_absent_costs_no_other(
-    top: Directory, monkeypatch: pytest.MonkeyPatch
+    top: Directory, opened: list[str]
 ) -> None:
     """A kernel without some control file would have all the others of each cgroup read twice."""
     names = ("a", "absent", "b")
     for name in ("a", "b"):
         Path(top.path, name).write_text(name)
-    opened: list[str] = []
-    real = kernfs._open
-
-    def counting(name: str, flags: int, *, dir_fd: int) -> int:
-        opened.append(name)
-        return real(name, flags, dir_fd=dir_fd)
-
-    monkeypatch.setattr(kernfs, "_open", counting)
     assert top.all_rendered(names) == [b"a", None, b"b"]
     assert opened == list(names)
 
 
-def test_a_long_file_is_opened_once(top: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_file_is_opened_once(top: Directory, opened: list[str]) -> None:
     """Fails where one that is longer than usual is read again from its beginning: of a process in 65,536 groups, and a
     user may have a thousand, the kernel wrote ``status`` down three times."""
     put(top, "status", b"x" * 400_000)
-    opened: list[str] = []
-    real = kernfs._open
-
-    def counting(name: str, flags: int, *, dir_fd: int) -> int:
-        opened.append(name)
-        return real(name, flags, dir_fd=dir_fd)
-
-    monkeypatch.setattr(kernfs, "_open", counting)
     assert top.read_rendered("status") == b"x" * 400_000
     assert top.all_rendered(["status"]) == [b"x" * 400_000]
     assert opened == ["status"] * 2

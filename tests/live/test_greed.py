@@ -198,7 +198,7 @@ def test_a_crowd_in_many_groups_costs_what_is_known_of_it_and_of_nobody_else(bys
 
 def test_descriptors_without_number_cost_what_is_known_of_them_and_of_nobody_else(docker: Docker, ask: Ask):
     """Of many processes more than there is time for.  Fails without ``Shares`` there: what is recorded every few
-    seconds took minutes, and a capture had a line for each of millions."""
+    seconds took twenty, and a capture had a line for each of millions."""
     bystander = docker.run("listener", "--net", "none", command=("/bin/busybox", "nc", "-l", "-p", "8080"))
     try:
         with scopes(1, sys.executable, "-c", HOARD) as inits:
