@@ -98,7 +98,7 @@ class Shares:
     def gone(self, cgroup: tuple[CgroupLine, ...]) -> bool:
         """Whether theirs is, so that nothing more is asked of them that may be long."""
         purse = self._purse
-        spent = self._spent[_whose(cgroup)]
+        spent = self._spent.get(_whose(cgroup), 0.0)
         return spent > purse.each or (spent > purse.least and sum(self._spent.values()) > purse.together)
 
 

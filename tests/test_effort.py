@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,32 +99,31 @@ POD = b"/kubepods/besteffort/pod0d0d0d0d-1111-2222-3333-444444444444/" + b"a" * 
 GREEDY, OTHER = b"0::/docker/" + b"a" * 64, b"0::/docker/" + b"b" * 64
 
 
+class Crowd:
+    """Processes that are made and read one by one."""
+
+    def __init__(self, place: Path, proc: Directory) -> None:
+        self.reader = ProcessReader()
+        self._place = place
+        self._proc = proc
+
+    def __call__(self, pid: int, cgroup: bytes, size: int) -> Process | None:
+        """One with that pid, cgroup and so many bytes of groups."""
+        model = min((HOSTS / "podman-v2/proc").glob("[0-9]*"))
+        made = Path(shutil.copytree(model, self._place / str(pid), symlinks=True))
+        (made / "cgroup").write_bytes(cgroup + b"\n")
+        groups = b"Groups:\t" + b"1 " * (size // 2) + b"\n"
+        (made / "status").write_bytes((model / "status").read_bytes().replace(b"Groups:\t \n", groups))
+        return self.reader.process(self._proc, pid)
+
+
 @pytest.fixture
-def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes, int], Process | None]]:
-    """Reads one with that pid, cgroup and length of ``status``; each look at the clock is an eighth later."""
-    now = 0.0
-    model = min((HOSTS / "podman-v2/proc").glob("[0-9]*"))
-
-    def later() -> float:
-        nonlocal now
-        now += 0.125
-        return now
-
-    monkeypatch.setattr(effort, "clock", later)
-    reader = ProcessReader()
-
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
+    """Each look at the clock is an eighth of a second later."""
+    now = iter(range(10_000))
+    monkeypatch.setattr(effort, "clock", lambda: next(now) / 8)
     with Directory.root(str(tmp_path)) as proc:
-
-        def read(pid: int, cgroup: bytes, size: int) -> Process | None:
-            place = tmp_path / str(pid)
-            shutil.copytree(model, place, symlinks=True)
-            (place / "cgroup").write_bytes(cgroup + b"\n")
-            groups = b"Groups:\t" + b"1 " * (size // 2) + b"\n"
-            (place / "status").write_bytes((model / "status").read_bytes().replace(b"Groups:\t \n", groups))
-            return reader.process(proc, pid)
-
-        read.reader = reader  # type: ignore[attr-defined]
-        yield read
+        yield Crowd(tmp_path, proc)
 
 
 def known(*found: Process | None) -> list[bool]:
@@ -132,9 +131,7 @@ def known(*found: Process | None) -> list[bool]:
     return [one is not None and one.status is not None for one in found]
 
 
-def test_those_in_many_groups_are_not_all_asked_and_nobody_elses_are_less(
-    processes: Callable[[int, bytes, int], Process | None],
-) -> None:
+def test_those_in_many_groups_are_not_all_asked_and_nobody_elses_are_less(processes: Crowd) -> None:
     """Fails without ``Shares``: a thousand were more than a scrape has for all processes."""
     greedy = [processes(pid, GREEDY + b"/below", 5000) for pid in range(10, 18)]
     other = [processes(pid, OTHER, 5000) for pid in range(20, 28)]
@@ -142,18 +139,16 @@ def test_those_in_many_groups_are_not_all_asked_and_nobody_elses_are_less(
     assert known(*other) == [True] * 5 + [False] * 3
     # Who is in few is asked, unless he is in the container of those.
     assert known(processes(30, b"0::/user.slice", 10), processes(31, GREEDY, 10)) == [True, False]
-    (issue,) = processes.reader.all_issues()  # type: ignore[attr-defined]
+    (issue,) = processes.reader.all_issues()
     assert (issue.kind, issue.pids) == ("unreadable", (15, 16, 17, 25, 26, 27, 31))
     assert "in so many groups" in issue.detail
     assert greedy[-1] is not None
     assert (greedy[-1].cgroup[0].path, greedy[-1].namespaces.net) == (GREEDY[3:] + b"/below", greedy[0].namespaces.net)
 
 
-def test_where_there_are_many_such_containers_each_has_little(
-    processes: Callable[[int, bytes, int], Process | None],
-) -> None:
+def test_where_there_are_many_such_containers_each_has_little(processes: Crowd) -> None:
     """All of them together have no more than a few had."""
-    processes.reader._shares = Shares(Purse(each=0.45, together=0.95, least=0.15))  # type: ignore[attr-defined]
+    processes.reader._shares = Shares(Purse(each=0.45, together=0.95, least=0.15))
     cgroups = [b"0::/docker/" + b"%x" % number * 64 for number in range(5)]
     found = [
         known(*(processes(100 * number + pid, one, 5000) for pid in range(1, 8))) for number, one in enumerate(cgroups)
@@ -181,9 +176,7 @@ def test_threads_of_one_in_many_groups_are_not_all_asked(tmp_path: Path, monkeyp
     assert (issue.path, issue.pids) == (f"{root}/proc/{many.pid}/task", (many.pid,))
 
 
-def test_groups_that_are_as_many_as_people_have_cost_nothing(
-    processes: Callable[[int, bytes, int], Process | None],
-) -> None:
+def test_groups_that_are_as_many_as_people_have_cost_nothing(processes: Crowd) -> None:
     """A user of a directory service may be in some hundred."""
     assert known(*(processes(pid, GREEDY, 2000) for pid in range(10, 40))) == [True] * 30
 

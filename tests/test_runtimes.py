@@ -1018,7 +1018,7 @@ def test_podman_may_have_four_thousand_containers() -> None:
     """Of what it writes for one in its list."""
     (listed,) = (HOSTS / "podman-v2").glob("**/containers.json")
     (first, *_) = json.loads(listed.read_bytes())
-    assert len(oci.parse_json(json.dumps([first] * 4_000).encode(), "/x")) == 4_000  # type: ignore[arg-type]
+    assert oci.parse_json(json.dumps([first] * 4_000).encode(), "/x") == [first] * 4_000
 
 
 JUNK: list[object] = [None, 5, 5.5, True, "", "x", "\ud800", [], ["x"], {}, {"x": 5}, -(10**30)]

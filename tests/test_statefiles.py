@@ -120,12 +120,12 @@ def test_nobodys_files_fill_our_memory(host: Path, monkeypatch: pytest.MonkeyPat
     for name in [*names, "0-a", "0-b"]:
         (host / name).write_bytes(b"x" * (400 if name.startswith("0") else 40))
     reader = Reader(Roots(), (), NOBODY.append)
-    found = {}
+    found: dict[str, int | str] = {}
     for name in [*names, "0-a", "0-b"]:
         try:
             found[name] = len(reader.read(f"{host}/{name}") or b"")
         except Unreadable as error:
-            found[name] = str(error).partition(" larger")[0].rpartition(": ")[2]  # type: ignore[assignment]
+            found[name] = str(error).partition(" larger")[0].rpartition(": ")[2]
     assert list(found.values()) == [
         *(40, 40, "with those before it of uid 1000", "with those before it of uid 1000"),
         *(40, 40, "with those before it of uid 1001", "with those before it of uid 1001"),
